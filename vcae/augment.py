@@ -1,0 +1,137 @@
+"""What is done to the speech that an encoder sees, so that it learns what to ignore.
+
+Pure functions of a signal and a parameter an example, and a sampler that draws the parameters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vcae.mel import MelConfig
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How far each perturbation goes; pairs are (low, high).
+
+    pitch, envelope: factors on the frequencies of the harmonics and of the spectral envelope. eq_db: a
+    smooth curve between -eq_db and eq_db. snr_db: of the noise. band_hz: where a low-pass may cut.
+    `share` of the examples get noise, and as many a low-pass.
+    """
+
+    pitch: tuple[float, float] = (0.7, 1.4)
+    envelope: tuple[float, float] = (0.8, 1.25)
+    eq_db: float = 10.0
+    snr_db: tuple[float, float] = (5.0, 40.0)
+    band_hz: tuple[float, float] = (3000.0, 8000.0)
+    share: float = 0.3
+
+
+CONTENT = Ranges()
+"""What the content encoder sees: another pitch, another vocal tract, another microphone."""
+REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
+"""What the speaker encoder sees: the same voice over another microphone."""
+
+
+def perturb_wav(wav: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
+    """Coloured noise on some examples: (B, 1, N) -> (B, 1, N). The generator is on the CPU."""
+    draws = torch.rand(3, len(wav), generator=generator).to(wav.device)
+    noise = torch.randn(wav.shape, generator=generator).to(wav.device)
+    low, high = ranges.snr_db
+    snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)
+    return add_noise(wav, colour(noise, 2 * draws[2]), snr)
+
+
+def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
+    """Warps, equalisation and a band limit: (B, n_mels, T) -> (B, n_mels, T)."""
+    batch = len(mel)
+    draws = (2 * torch.rand(5, batch, generator=generator) - 1).to(mel.device)  # -1 to 1
+    curve = (2 * torch.rand(batch, 6, generator=generator) - 1).to(mel.device) * ranges.eq_db
+    pitch, envelope = (
+        (b / a) ** (draw / 2) * (a * b) ** 0.5
+        for (a, b), draw in zip((ranges.pitch, ranges.envelope), draws[:2], strict=True)
+    )
+    if ranges.pitch != (1.0, 1.0) or ranges.envelope != (1.0, 1.0):
+        mel = warp(mel, pitch, envelope, config)
+    low, high = ranges.band_hz
+    cut = torch.where(draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), 8000.0)
+    return band_limit(equalise(mel, curve), cut, config).clamp(min=torch.tensor(config.floor).log().item())
+
+
+def add_noise(wav: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """Mix in noise at a signal-to-noise ratio: (B, 1, N), (B, 1, N), (B,) -> (B, 1, N)."""
+    ratio = wav.square().mean(-1, keepdim=True) / noise.square().mean(-1, keepdim=True).clamp(min=1e-10)
+    return wav + noise * (ratio * 10 ** (-snr_db[:, None, None] / 10)).sqrt()
+
+
+def colour(noise: Tensor, slope: Tensor) -> Tensor:
+    """Give white noise a spectrum of 1 / f ** slope in power: (B, 1, N), (B,) -> (B, 1, N)."""
+    spectrum = torch.fft.rfft(noise)
+    frequency = torch.arange(1, spectrum.shape[-1] + 1, device=noise.device)
+    return torch.fft.irfft(spectrum * frequency ** (-slope[:, None, None] / 2), n=noise.shape[-1])
+
+
+def equalise(mel: Tensor, curve_db: Tensor) -> Tensor:
+    """Add a smooth gain over the bands, in dB at even distances: (B, n_mels, T), (B, K) -> same."""
+    gain = F.interpolate(curve_db.unsqueeze(1), mel.shape[1], mode="linear", align_corners=True)
+    return mel + gain.transpose(1, 2) * 0.1151  # dB to natural log of a magnitude
+
+
+def band_limit(mel: Tensor, cut_hz: Tensor, config: MelConfig) -> Tensor:
+    """Take away what is above a frequency, 6 dB a band: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
+    hertz = _centres(config).to(mel.device)  # (n_mels,)
+    above = (torch.arange(len(hertz), device=mel.device) - torch.bucketize(cut_hz, hertz)[:, None]).clamp(min=0)
+    return mel - 0.69 * above.unsqueeze(-1)
+
+
+def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
+    """SpecAugment (Park et al., 2019): two bands and a stretch a second at the floor: (B, n_mels, T)."""
+    batch, bands, frames = mel.shape
+    for axis, count, width in ((1, 2, bands // 5), (2, max(1, frames // 100), 12)):
+        size = mel.shape[axis]
+        draws = torch.rand(2, batch, count, 1, generator=generator).to(mel.device)
+        first = draws[0] * size
+        at = torch.arange(size, device=mel.device)
+        hidden = ((at >= first) & (at < first + draws[1] * width)).any(1)  # (B, size)
+        mel = mel.masked_fill(hidden.unsqueeze(3 - axis), config.mean)
+    return mel
+
+
+def warp(mel: Tensor, pitch: Tensor, envelope: Tensor, config: MelConfig, quefrencies: int = 14) -> Tensor:
+    """Move harmonics and spectral envelope by a factor each, time untouched: (B, n_mels, T), 2 x (B,).
+
+    The envelope is what the lowest quefrencies of the cepstrum hold, the harmonics what is left.
+    """
+    basis = _cosines(mel.shape[1], quefrencies).to(mel)  # (quefrencies, n_mels), orthonormal
+    smooth = torch.einsum("qm,qn,bnt->bmt", basis, basis, mel)
+    return _stretch(smooth, envelope, config) + _stretch(mel - smooth, pitch, config)
+
+
+def _stretch(mel: Tensor, factor: Tensor, config: MelConfig) -> Tensor:
+    """What was at f goes to factor * f: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
+    hertz = _centres(config).to(mel.device)
+    mels = 2595 * torch.log10(1 + hertz / factor[:, None] / 700)  # where each band looks, (B, n_mels)
+    spacing = 2595 * torch.log10(1 + hertz[:1] / 700)
+    position = (mels / spacing - 1).clamp(0, len(hertz) - 1.001)
+    below = position.floor().long()
+    t = (position - below).unsqueeze(-1)
+    index = below.unsqueeze(-1).expand_as(mel)
+    return mel.gather(1, index) * (1 - t) + mel.gather(1, index + 1) * t
+
+
+def _centres(config: MelConfig) -> Tensor:
+    """Centre frequencies of the bands in Hz, (n_mels,), evenly spaced in HTK mel."""
+    top = 2595 * torch.log10(torch.tensor(1 + config.sample_rate / 2 / 700))
+    mels = torch.arange(1, config.n_mels + 1) * top / (config.n_mels + 1)
+    hertz: Tensor = 700 * (10 ** (mels / 2595) - 1)
+    return hertz
+
+
+def _cosines(size: int, count: int) -> Tensor:
+    """The first rows of the orthonormal DCT-II, (count, size)."""
+    k, n = torch.arange(count)[:, None], torch.arange(size)[None]
+    rows = torch.cos(torch.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5
+    rows[0] /= 2**0.5
+    return rows

@@ -1,0 +1,78 @@
+"""The autoencoder whose code is taken apart into content, prosody and speaker."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from vcae.bottleneck import Code, bottleneck
+from vcae.cache import Cache
+from vcae.content import ContentEncoder
+from vcae.decoder import Decoder
+from vcae.mel import MelConfig
+from vcae.prosody import ProsodyEncoder
+from vcae.speaker import SpeakerCode, SpeakerEncoder
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of an `Autoencoder`. `delay` is L, in mel frames: output frame t describes frame t - L.
+
+    `bottleneck` names one of `vcae.bottleneck.BOTTLENECKS` under "kind"; the rest are its options.
+    """
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    delay: int = 2
+    content_width: int = 256
+    content_dim: int = 64
+    bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.4})
+    prosody_width: int = 96
+    speaker_width: int = 256
+    speaker_dim: int = 192
+    tokens: int = 12
+    token_dim: int = 64
+    decoder_width: int = 256
+
+
+class Autoencoder(nn.Module):
+    """Content encoder, bottleneck, prosody encoder, speaker encoder and decoder.
+
+    Swapping the speaker code between `encode` and `decode` converts the voice.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.content = ContentEncoder(c.mel, c.content_width, 2 * c.content_width, c.content_dim)
+        self.bottleneck = bottleneck(dim=c.content_dim, **c.bottleneck)
+        self.prosody = ProsodyEncoder(c.mel, c.delay, c.prosody_width, 2 * c.prosody_width)
+        self.speaker = SpeakerEncoder(
+            c.mel, c.speaker_width, 2 * c.speaker_width, c.speaker_dim, c.tokens, c.token_dim
+        )
+        self.decoder = Decoder(
+            c.mel, c.content_dim, c.decoder_width, 2 * c.decoder_width, c.speaker_dim, c.token_dim
+        )
+
+    @property
+    def bits_per_second(self) -> float:
+        """What the content code carries at most."""
+        return self.bottleneck.bits_per_frame * self.config.mel.frame_rate / self.content.stride
+
+    def encode(self, mel: Tensor, cache: Cache | None = None) -> tuple[Code, Tensor]:
+        """mel (B, n_mels, T), T even -> content code, z (B, D, T / 2), and prosody (B, 3, T)."""
+        return self.bottleneck(self.content(mel, cache)), self.prosody(mel, cache)
+
+    def decode(
+        self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None
+    ) -> Tensor:
+        """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), `delay` frames late."""
+        mel: Tensor = self.decoder(z, prosody, speaker, cache)
+        return mel
+
+    def forward(self, mel: Tensor, reference: Tensor, cache: Cache | None = None) -> Tensor:
+        """mel (B, n_mels, T) in the voice of reference (B, n_mels, R) -> (B, n_mels, T), `delay` late.
+
+        F0 is left as it is; `vcae.prosody.shift` moves it.
+        """
+        code, prosody = self.encode(mel, cache)
+        return self.decode(code.z, prosody, self.speaker.encode(reference), cache)

@@ -1,0 +1,117 @@
+"""What may pass from the content encoder to the decoder: a family with one contract.
+
+Every bottleneck is a module (B, D, T) -> `Code` with z of the same shape, through which a gradient reaches
+the encoder. In eval mode `decode(ids)` equals z for the discrete ones, and `bits_per_frame` is known.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Code(NamedTuple):
+    """What a bottleneck lets through.
+
+    z: (B, D, T), what the decoder sees. ids: (B, T) integers, or None for a continuous code.
+    loss: scalar, what the bottleneck adds to the training loss (zero where nothing).
+    """
+
+    z: Tensor
+    ids: Tensor | None
+    loss: Tensor
+
+
+class Bottleneck(nn.Module):
+    """The contract: `forward`, `decode`, `bits_per_frame`."""
+
+    bits_per_frame: float
+    discrete: bool = True
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """The code of ids: (B, T) -> (B, D, T). Raises ValueError for a continuous bottleneck."""
+        raise ValueError(f"a {type(self).__name__} has no ids to decode; train with a discrete one")
+
+
+class Continuous(Bottleneck):
+    """Frames of unit RMS with Gaussian noise added while training, a soft limit on the rate.
+
+    `bits_per_frame` is the capacity of that noisy channel, D / 2 log2(1 + 1 / noise^2) (Shannon, 1948).
+    """
+
+    discrete = False
+
+    def __init__(self, dim: int, noise: float = 0.4) -> None:
+        super().__init__()
+        self.noise = noise
+        self.bits_per_frame = dim / 2 * math.log2(1 + 1 / noise**2) if noise else math.inf
+
+    def forward(self, x: Tensor) -> Code:
+        """(B, D, T) -> Code."""
+        z = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-5)
+        if self.training:
+            z = z + self.noise * torch.randn_like(z)
+        return Code(z, None, z.new_zeros(()))
+
+
+class VQ(Bottleneck):
+    """Vector quantisation (van den Oord et al., 2017): the nearest of `size` learned vectors, cosine."""
+
+    def __init__(self, dim: int, size: int = 512) -> None:
+        super().__init__()
+        from vector_quantize_pytorch import VectorQuantize
+
+        self.bits_per_frame = math.log2(size)
+        self.quantiser = VectorQuantize(
+            dim=dim,
+            codebook_size=size,
+            use_cosine_sim=True,
+            kmeans_init=False,
+            threshold_ema_dead_code=2,
+            channel_last=False,
+        )
+
+    def forward(self, x: Tensor) -> Code:
+        """(B, D, T) -> Code."""
+        z, ids, loss = self.quantiser(x)
+        return Code(z, ids, loss.sum())
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, D, T)."""
+        z: Tensor = self.quantiser.get_codes_from_indices(ids).transpose(1, 2)  # (B, T, D) -> (B, D, T)
+        return z
+
+
+class FSQ(Bottleneck):
+    """Finite scalar quantisation (Mentzer et al., 2023): a few channels, each rounded to some levels."""
+
+    def __init__(self, dim: int, levels: tuple[int, ...] = (8, 5, 5, 5)) -> None:
+        super().__init__()
+        from vector_quantize_pytorch import FSQ as Quantiser  # noqa: N811
+
+        self.bits_per_frame = math.log2(math.prod(levels))
+        self.quantiser = Quantiser(levels=list(levels), dim=dim, channel_first=True)
+
+    def forward(self, x: Tensor) -> Code:
+        """(B, D, T) -> Code."""
+        z, ids = self.quantiser(x)
+        return Code(z, ids, z.new_zeros(()))
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, D, T)."""
+        z: Tensor = self.quantiser.indices_to_codes(ids)
+        return z
+
+
+BOTTLENECKS: dict[str, type[Bottleneck]] = {"continuous": Continuous, "vq": VQ, "fsq": FSQ}
+
+
+def bottleneck(kind: str, dim: int, **options: Any) -> Bottleneck:
+    """Build a bottleneck for `dim` channels by its name in `BOTTLENECKS`.
+
+    Raises ValueError for an unknown name.
+    """
+    if kind not in BOTTLENECKS:
+        raise ValueError(f"no bottleneck is called '{kind}'; there are {', '.join(BOTTLENECKS)}")
+    return BOTTLENECKS[kind](dim, **options)

@@ -1,0 +1,37 @@
+"""What a causal module remembers between two blocks of a stream.
+
+Every causal module has one `forward` that takes an optional cache. Without it, the input is a whole
+signal, preceded by silence (zeros). With it, the input continues the signal of the call before, and the
+outputs of successive calls are those of one call on the whole. The caller owns the cache, an ordinary
+dict that starts empty, so any number of streams can share one model.
+"""
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Cache: TypeAlias = dict[object, Tensor]
+"""State by owner: the module itself, or `(module, name)` where a module keeps more than one."""
+
+
+def with_past(x: Tensor, past: int, cache: Cache | None, owner: object) -> Tensor:
+    """Put the `past` frames that came before `x` in front of it: (..., T) -> (..., past + T).
+
+    They are zeros at the start of a signal. The cache, where there is one, then holds the newest frames.
+    """
+    if past == 0:
+        return x
+    if cache is None or owner not in cache:
+        x = F.pad(x, (past, 0))
+    else:
+        x = torch.cat([cache[owner], x], dim=-1)
+    if cache is not None:
+        cache[owner] = x[..., -past:].clone()  # a clone, so that the block itself can be freed
+    return x
+
+
+def delay(x: Tensor, frames: int, cache: Cache | None, owner: object) -> Tensor:
+    """Shift a signal later by `frames`: (..., T) -> (..., T); what comes in first are zeros."""
+    return with_past(x, frames, cache, owner)[..., : x.shape[-1]]

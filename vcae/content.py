@@ -1,0 +1,36 @@
+"""What is said: a causal encoder from mel to a code at half the frame rate."""
+
+from torch import Tensor, nn
+
+from vcae.cache import Cache
+from vcae.layers import ChannelNorm, Conv1d, RecursiveNorm, Stack
+from vcae.mel import MelConfig
+
+
+class ContentEncoder(nn.Module):
+    """(B, n_mels, T) -> (B, dim, T / 2); T must be even. Channels are normalised over the last 3 s or so.
+
+    What it says of a frame it may say `delay` mel frames later, the training target being delayed.
+    """
+
+    stride = 2
+
+    def __init__(self, mel: MelConfig, width: int = 256, hidden: int = 512, dim: int = 64) -> None:
+        super().__init__()
+        self.mel = mel
+        self.input = Conv1d(mel.n_mels, width, 3)
+        self.fine = Stack(width, hidden, [1, 1, 1])
+        self.down = Conv1d(width, width, 4, stride=self.stride)
+        self.coarse = Stack(width, hidden, [1, 1, 2, 2, 4])
+        self.norm = ChannelNorm(width)
+        self.output = nn.Conv1d(width, dim, 1)
+        self.over_time = RecursiveNorm(dim, time_constant=3 * mel.frame_rate / self.stride)
+
+    def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, n_mels, T) -> (B, dim, T / 2)."""
+        if mel.shape[-1] % self.stride:
+            raise ValueError(f"the content encoder takes an even number of frames, not {mel.shape[-1]}")
+        x = self.fine(self.input(self.mel.standardise(mel), cache), cache)
+        x = self.coarse(self.down(x, cache), cache)
+        x = self.over_time(self.output(self.norm(x)), cache)
+        return x

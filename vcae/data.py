@@ -1,0 +1,250 @@
+"""Training data: a whole corpus in memory, and batches cut from it on whatever device trains.
+
+A `Bank` holds every recording as 16-bit samples in one long tensor, a speaker's recordings side by side,
+with F0 labels along. Tens of hours fit into a few GB, so on a GPU the bank lives there, and cropping,
+changing speed and making mels never wait for a data loader.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vcae.audio import AudioError, read
+from vcae.corpora import Utterance, refuse_held_out
+from vcae.mel import MelConfig
+from vcae.prosody import f0_labels
+
+LEVEL = -25.0
+"""What every recording is brought to before training, RMS in dBFS."""
+
+
+class Batch(NamedTuple):
+    """Crops of speech.
+
+    source: (B, 1, N). reference: (B, 1, R), other speech of the same speaker. f0: (B, N / hop) in Hz, zero
+    where unvoiced, frame t at sample hop * t. speaker: (B,) index, -1 where unknown. phones: (B, N / 2 hop)
+    indices at half the frame rate, -1 where unknown. Speed changes are folded into `speaker`: a recording
+    played faster is another speaker.
+    """
+
+    source: Tensor
+    reference: Tensor
+    f0: Tensor
+    speaker: Tensor
+    phones: Tensor
+
+
+@dataclass
+class Bank:
+    """Every recording of a corpus. Samples are int16; recordings of a speaker follow one another.
+
+    starts: (U + 1,) first sample of each recording, whole hops. speakers: (U,) speaker of each. phones: one
+    label for two hops, -1 where unknown. labelled: (S,) whether the speaker is known at all.
+    """
+
+    samples: Tensor
+    f0: Tensor
+    phones: Tensor
+    starts: Tensor
+    speakers: Tensor
+    labelled: Tensor
+    speaker_names: list[str]
+    ids: list[str]
+    texts: list[str | None]
+    hop_length: int = 160
+    sample_rate: int = 16_000
+    runs: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        last = torch.searchsorted(self.speakers, torch.arange(len(self.speaker_names)), right=True)
+        self.runs = torch.cat([self.starts[:1], self.starts[last]])  # (S + 1,) first sample of each speaker
+
+    @property
+    def hours(self) -> float:
+        """How much there is."""
+        return len(self.samples) / self.sample_rate / 3600
+
+    def save(self, path: Path) -> None:
+        """Write everything as one safetensors file."""
+        tensors = {n: getattr(self, n) for n in ("samples", "f0", "phones", "starts", "speakers", "labelled")}
+        about = {"speaker_names": self.speaker_names, "ids": self.ids, "texts": self.texts}
+        about |= {"hop_length": self.hop_length, "sample_rate": self.sample_rate}
+        temporary = path.with_name(path.name + ".part")
+        save_file(tensors, temporary, {"bank": json.dumps(about)})
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Bank":
+        """Read what `save` wrote."""
+        with safe_open(path, "pt") as f:
+            return cls(**{n: f.get_tensor(n) for n in f.keys()}, **json.loads(f.metadata()["bank"]))  # noqa: SIM118
+
+    def to(self, device: torch.device) -> "Bank":
+        """Move the long tensors to a device, in place."""
+        for name in ("samples", "f0", "phones", "runs", "labelled"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def speaker_weights(self, power: float = 0.3, at_most: dict[str, float] | None = None) -> Tensor:
+        """How often each speaker is drawn, (S,), sums to 1: in proportion to hours ** power.
+
+        `at_most` caps the share of all speakers whose name starts with a prefix.
+        """
+        weights = (self.runs[1:] - self.runs[:-1]).double().cpu().clamp(min=1) ** power
+        weights /= weights.sum()
+        for prefix, share in (at_most or {}).items():
+            inside = torch.tensor([n.startswith(prefix) for n in self.speaker_names])
+            if weights[inside].sum() > share and not inside.all():
+                weights[inside] *= share / weights[inside].sum()
+                weights[~inside] *= (1 - share) / weights[~inside].sum()
+        return weights
+
+    def cut(self, speaker: Tensor, start: Tensor, rate: Tensor, length: int) -> Tensor:
+        """Speech of each speaker from a fraction of what there is: -> (B, 1, length) in [-1, 1].
+
+        speaker (B,), start (B,) in samples from the speaker's first, rate (B,) the speed (cubic
+        interpolation). What runs over the end goes on at the start.
+        """
+        begin = self.runs[speaker][:, None]
+        run = (self.runs[speaker + 1] - self.runs[speaker])[:, None]
+        at = start[:, None] + torch.arange(length, device=start.device) * rate[:, None].double()  # (B, N)
+        whole = at.floor()
+        t = (at - whole).float()
+
+        def sample(offset: int) -> Tensor:
+            return self.samples[begin + (whole.long() + offset) % run].float()
+
+        a, b, c, d = (sample(k) for k in (-1, 0, 1, 2))  # Catmull and Rom's spline
+        y = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+        return y.unsqueeze(1) / 32768
+
+    def labels(self, of: Tensor, speaker: Tensor, start: Tensor, step: Tensor, length: int) -> Tensor:
+        """Labels along a cut: `of` is f0 or phones, start and step in its frames -> (B, length)."""
+        hop = len(self.samples) // len(of)
+        begin = self.runs[speaker][:, None] // hop
+        run = ((self.runs[speaker + 1] - self.runs[speaker]) // hop)[:, None]
+        at = start[:, None] + torch.arange(length, device=start.device) * step[:, None]
+        return of[begin + at.round().long() % run]
+
+
+@dataclass
+class Sampler:
+    """Draws batches from a bank; the batch of a step depends on nothing but (seed, step, rank).
+
+    seconds, reference_seconds: lengths of the crops. speeds: what is drawn from for pseudo-speakers, each a
+    new speaker; the first must be 1.
+    """
+
+    bank: Bank
+    batch_size: int
+    seconds: float
+    reference_seconds: float
+    speeds: Sequence[float] = (1.0, 0.85, 0.92, 1.08, 1.18)
+    weights: Tensor | None = None
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+
+    @property
+    def speakers(self) -> int:
+        """How many there are, pseudo-speakers counted."""
+        return len(self.bank.speaker_names) * len(self.speeds)
+
+    def batch(self, generator: torch.Generator, device: torch.device) -> Batch:
+        """Draw one batch; the generator is on the CPU."""
+        bank, hop = self.bank, self.bank.hop_length
+        grid = 2 * hop  # both crops start on a whole code frame, so that labels stay in step
+        length = round(self.seconds * bank.sample_rate) // grid * grid
+        other = round(self.reference_seconds * bank.sample_rate) // grid * grid
+        weights = bank.speaker_weights() if self.weights is None else self.weights
+        speaker = torch.multinomial(weights, self.batch_size, replacement=True, generator=generator)
+        draws = torch.rand(3, self.batch_size, generator=generator, dtype=torch.float64)
+        # Half the batch is left as it is.
+        which = torch.randint(2 * len(self.speeds), (self.batch_size,), generator=generator)
+        which = which.where(which < len(self.speeds), 0)
+        rate = torch.tensor(self.speeds)[which]
+
+        speaker, which, draws, rate = (x.to(device) for x in (speaker, which, draws, rate))
+        run = bank.runs[speaker + 1] - bank.runs[speaker]
+        start = (draws[0] * run // grid) * grid
+        source_run = (length * rate).double()
+        free = (run - source_run - (other * rate).double()).clamp(min=0)
+        elsewhere = ((start + source_run + draws[1] * free) // grid) * grid
+        low, high = self.gain_db
+        gain = 10 ** ((low + draws[2] * (high - low)) / 20).float()[:, None, None]
+        f0 = bank.labels(bank.f0, speaker, start / hop, rate, length // hop).float() * rate[:, None]
+        phones = bank.labels(bank.phones, speaker, start / grid, rate, length // grid).long()
+        label = (speaker * len(self.speeds) + which).where(bank.labelled[speaker], -1)
+        return Batch(
+            (bank.cut(speaker, start, rate, length) * gain).clamp(-1, 1),
+            bank.cut(speaker, elsewhere, rate, other),
+            f0,
+            label,
+            phones,
+        )
+
+
+def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1) -> Bank:
+    """Read recordings and label their F0; a bank. Silence at the ends is cut off.
+
+    Unreadable files are told and left out. Raises HeldOutError for speakers kept for testing, AudioError
+    if nothing is left.
+    """
+    ordered = sorted(utterances, key=lambda u: (u.speaker, u.id, u.path))
+    refuse_held_out(ordered)
+    with ProcessPoolExecutor(processes) as pool:
+        work = pool.map(_prepare_one, ordered, [mel] * len(ordered), chunksize=16)
+        results = list(track(work, "Reading and labelling", total=len(ordered)))
+    kept = [(u, *r) for u, r in zip(ordered, results, strict=True) if not isinstance(r, str)]
+    for problem in (r for r in results if isinstance(r, str)):
+        print(f"left out: {problem}")  # noqa: T201
+    if not kept:
+        raise AudioError("no recording could be read; is the corpus unpacked where you say it is?")
+    names = sorted({u.speaker for u, *_ in kept})
+    labelled = {u.speaker: u.labelled for u, *_ in kept}
+    lengths = np.cumsum([0] + [len(samples) for _, samples, _ in kept])
+    samples = torch.from_numpy(np.concatenate([s for _, s, _ in kept]))
+    return Bank(
+        samples=samples,
+        f0=torch.from_numpy(np.concatenate([f for *_, f in kept])),
+        phones=torch.full((len(samples) // (2 * mel.hop_length),), -1, dtype=torch.int8),
+        starts=torch.from_numpy(lengths),
+        speakers=torch.tensor([names.index(u.speaker) for u, *_ in kept]),
+        labelled=torch.tensor([labelled[n] for n in names]),
+        speaker_names=names,
+        ids=[u.id for u, *_ in kept],
+        texts=[u.text if u.language == "en" else None for u, *_ in kept],
+        hop_length=mel.hop_length,
+        sample_rate=mel.sample_rate,
+    )
+
+
+def _prepare_one(
+    utterance: Utterance, mel: MelConfig
+) -> tuple[NDArray[np.int16], NDArray[np.float16]] | str:
+    """int16 samples (whole code frames) and F0 (a frame a hop) of one recording, or what is wrong."""
+    import librosa
+
+    try:
+        x = read(utterance.path, mel.sample_rate).samples
+    except AudioError as error:
+        return str(error)
+    margin = mel.sample_rate // 10
+    _, (begin, end) = librosa.effects.trim(x, top_db=40)
+    x = x[max(begin - margin, 0) : end + margin]
+    x = x[: len(x) // (2 * mel.hop_length) * (2 * mel.hop_length)]
+    rms = float(np.sqrt(np.mean(np.square(x)))) if len(x) else 0.0
+    if len(x) < mel.sample_rate // 4 or rms < 1e-5:
+        return f"{utterance.path}: less than a quarter second of sound"
+    x *= min(10 ** (LEVEL / 20) / rms, 0.99 / float(np.abs(x).max()))
+    f0 = f0_labels(x, mel.sample_rate, mel.hop_length)[: len(x) // mel.hop_length]
+    return (x * 32767).astype(np.int16), f0.astype(np.float16)

@@ -1,0 +1,102 @@
+"""What training minimises: pure functions of tensors, each a scalar, and the margin classifier."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Scores = tuple[list[Tensor], list[Tensor]]
+"""What a discriminator gives: score maps, and the features on the way to them."""
+
+
+def stft_loss(predicted: Tensor, target: Tensor, sizes: Sequence[int] = (256, 512, 1024)) -> Tensor:
+    """Multi-resolution STFT distance (Yamamoto et al., 2020): L1 of log-magnitudes, and of magnitudes
+    relative to the target's mean. Both (B, 1, N).
+    """
+    total = predicted.new_zeros(())
+    for size in sizes:
+        window = torch.hann_window(size, device=predicted.device)
+        p, t = (
+            torch.stft(x.squeeze(1).float(), size, size // 4, window=window, return_complex=True).abs()
+            for x in (predicted, target)
+        )
+        total = total + F.l1_loss((p + 1e-3).log(), (t + 1e-3).log()) + (p - t).abs().mean() / (t.mean() + 0.1)
+    return total / len(sizes)
+
+
+def hinge_discriminator(real: Scores, fake: Scores) -> Tensor:
+    """Hinge loss of a discriminator (Lim and Ye, 2017): real scores above 1, fake ones below -1."""
+    each = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real[0], fake[0], strict=True)]
+    return torch.stack(each).mean()
+
+
+def hinge_generator(fake: Scores) -> Tensor:
+    """Hinge loss of a generator: fake scores high."""
+    return torch.stack([-f.mean() for f in fake[0]]).mean()
+
+
+def feature_matching(real: Scores, fake: Scores) -> Tensor:
+    """L1 between a discriminator's features of real and fake, relative to the real ones' size."""
+    pairs = zip((r.detach() for r in real[1]), fake[1], strict=True)
+    return torch.stack([(r - f).abs().mean() / r.abs().mean().clamp(min=1e-3) for r, f in pairs]).mean()
+
+
+def pitch_loss(logits: Tensor, f0: Tensor, pitches: Tensor) -> Tensor:
+    """Cross-entropy of pitch against a Gaussian of a bin around log-F0, over voiced frames.
+
+    logits (B, bins, T), f0 (B, T) in Hz with zero where unvoiced, pitches (bins,) in log-Hz.
+    """
+    voiced = f0 > 0
+    distance = (f0.clamp(min=1).log().unsqueeze(1) - pitches[:, None]) / (pitches[1] - pitches[0])
+    wanted = (-distance.square() / 2).softmax(1)  # (B, bins, T)
+    entropy = -(wanted * logits.float().log_softmax(1)).sum(1)  # (B, T)
+    return (entropy * voiced).sum() / voiced.sum().clamp(min=1)
+
+
+class MarginClassifier(nn.Module):
+    """Additive angular margin softmax over speakers (ArcFace, Deng et al., 2019).
+
+    embedding (B, E) of unit norm, speaker (B,) with -1 where unknown -> scalar loss.
+    """
+
+    def __init__(self, dim: int, speakers: int, scale: float = 30.0, margin: float = 0.2) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(speakers, dim))
+        self.scale, self.margin = scale, margin
+
+    def forward(self, embedding: Tensor, speaker: Tensor) -> Tensor:
+        """(B, E), (B,) -> scalar."""
+        cosine = F.linear(embedding.float(), F.normalize(self.weight, dim=1)).clamp(-1 + 1e-6, 1 - 1e-6)
+        own = F.one_hot(speaker.clamp(min=0), len(self.weight)).bool()
+        # cos(angle + margin), and a straight line where that would turn back up
+        inner = torch.cos(torch.acos(cosine) + self.margin)
+        straight = cosine - self.margin * math.sin(self.margin)
+        harder = torch.where(cosine > math.cos(math.pi - self.margin), inner, straight)
+        return known_cross_entropy(self.scale * torch.where(own, harder, cosine), speaker)
+
+
+def known_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy over the labels that are known (not -1); zero where none is. Classes in dim 1."""
+    total = F.cross_entropy(logits.float(), label, ignore_index=-1, reduction="sum")
+    return total / (label >= 0).sum().clamp(min=1)
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor  # type: ignore[attr-defined]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, None]:
+        return -ctx.factor * gradient, None  # type: ignore[attr-defined]
+
+
+def reverse_gradient(x: Tensor, factor: float) -> Tensor:
+    """The identity, whose gradient is turned round and scaled (Ganin and Lempitsky, 2015)."""
+    y: Tensor = _Reverse.apply(x, factor)  # type: ignore[no-untyped-call]
+    return y

@@ -1,0 +1,95 @@
+"""The one front end: waveform to log-mel spectrogram."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae.cache import Cache, with_past
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """Geometry of a log-mel spectrogram: HTK mel scale, no norm, magnitude, natural log.
+
+    Lengths are in samples. `floor` is the magnitude below which the log is clipped. `mean` and `std` are
+    those of speech in this geometry; networks see and predict `standardise`d values.
+    """
+
+    sample_rate: int = 16_000
+    n_fft: int = 1024
+    win_length: int = 640
+    hop_length: int = 160
+    n_mels: int = 80
+    centred: bool = False
+    floor: float = 1e-3
+    mean: float = -0.7
+    std: float = 2.3
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    def frames(self, samples: int) -> int:
+        """How many frames a signal of so many samples has."""
+        return 1 + samples // self.hop_length if self.centred else -(-samples // self.hop_length)
+
+    def standardise(self, mel: Tensor) -> Tensor:
+        """Log-mel to about zero mean and unit variance."""
+        return (mel - self.mean) / self.std
+
+    def unstandardise(self, x: Tensor) -> Tensor:
+        """The inverse of `standardise`."""
+        return x * self.std + self.mean
+
+
+PRESETS: dict[str, MelConfig] = {
+    # Windows end with their frame's hop, so nothing waits for the future: the bundled weights.
+    "16k": MelConfig(),
+    # The convention of Vocos (https://github.com/gemelo-ai/vocos), so that 24 kHz vocoders drop in.
+    "24k": MelConfig(24_000, 1024, 1024, 256, 100, centred=True, floor=1e-7, mean=-1.5, std=3.5),
+}
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram: (B, 1, N) in [-1, 1] -> (B, n_mels, T).
+
+    Causal presets: frame t sees samples up to hop_length * (t + 1), T = ceil(N / hop_length), and with a
+    cache N must be a whole number of hops. Centred presets: frame t is centred on sample hop_length * t,
+    the ends are reflected, T = 1 + N // hop_length, and there is no streaming.
+
+    Raises ValueError for a cache with a centred preset or with a ragged block.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        from torchaudio.functional import melscale_fbanks  # costs half of what torch itself does
+
+        self.config = config
+        filterbank = melscale_fbanks(
+            config.n_fft // 2 + 1, 0.0, config.sample_rate / 2, config.n_mels, config.sample_rate
+        )
+        self.register_buffer("filterbank", filterbank, persistent=False)  # (n_fft / 2 + 1, n_mels)
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+
+    def forward(self, wav: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, 1, N) -> (B, n_mels, T)."""
+        c = self.config
+        if c.centred:
+            if cache is not None:
+                raise ValueError("a centred mel looks ahead and cannot stream; use the 16k preset")
+            wav = F.pad(wav, (c.win_length // 2, c.win_length // 2), mode="reflect")
+        else:
+            ragged = -wav.shape[-1] % c.hop_length
+            if ragged and cache is not None:
+                raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
+            wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
+        frames = wav.squeeze(1).unfold(-1, c.win_length, c.hop_length)  # (B, T, win_length)
+        magnitude = torch.fft.rfft(frames * self.window, n=c.n_fft).abs()  # (B, T, n_fft / 2 + 1)
+        mel = magnitude @ self.filterbank
+        return mel.clamp(min=c.floor).log().transpose(1, 2)  # (B, n_mels, T)

@@ -1,0 +1,149 @@
+"""The melody of speech as a thin stream of its own: log-F0, voicing and energy, a frame each.
+
+A prosody tensor is (B, 3, T): natural log of F0 in Hz (a guess where there is no voice), soft voicing in
+[0, 1], and log-energy (natural log of the mean magnitude over the mel bands).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vcae.cache import Cache, delay
+from vcae.layers import ChannelNorm, Conv1d, Stack
+from vcae.mel import MelConfig
+
+F0_FLOOR, F0_CEIL = 50.0, 600.0
+"""The range of F0 in Hz, of labels and of what is predicted."""
+
+
+def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -> NDArray[np.float32]:
+    """F0 in Hz, zero where unvoiced: (N,) -> (1 + N // hop_length,), frame i at sample i * hop_length.
+
+    WORLD's dio and stonemask (Morise et al., 2009 and 2010). Needs the extra `train`.
+    """
+    import pyworld
+
+    x = samples.astype(np.float64)
+    period = 1000 * hop_length / sample_rate  # ms
+    f0, times = pyworld.dio(
+        x, sample_rate, f0_floor=F0_FLOOR, f0_ceil=F0_CEIL, frame_period=period, speed=4
+    )
+    f0 = pyworld.stonemask(x, f0, times, sample_rate)[: 1 + len(samples) // hop_length]
+    return np.where((f0 >= F0_FLOOR) & (f0 <= F0_CEIL), f0, 0).astype(np.float32)
+
+
+class ProsodyEncoder(nn.Module):
+    """Prosody from the mel, `delay` frames late: (B, n_mels, T) -> (B, 3, T).
+
+    F0 is the expectation over `bins` log-spaced pitches between F0_FLOOR and F0_CEIL.
+    """
+
+    pitches: Tensor
+
+    def __init__(
+        self, mel: MelConfig, delay: int = 2, width: int = 96, hidden: int = 256, bins: int = 128
+    ) -> None:
+        super().__init__()
+        self.mel = mel
+        self.delay = delay
+        self.input = Conv1d(mel.n_mels, width, 3)
+        self.blocks = Stack(width, hidden, [1, 1, 2])
+        self.norm = ChannelNorm(width)
+        self.output = nn.Conv1d(width, bins + 1, 1)
+        pitches = torch.linspace(math.log(F0_FLOOR), math.log(F0_CEIL), bins)
+        self.register_buffer("pitches", pitches, persistent=False)
+
+    def logits(self, mel: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
+        """Log-odds of every pitch (B, bins, T) and of voicing (B, 1, T): what is trained."""
+        x = self.input(self.mel.standardise(mel), cache)
+        y = self.output(self.norm(self.blocks(x, cache)))  # (B, bins + 1, T)
+        return y[:, :-1], y[:, -1:]
+
+    def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, n_mels, T) -> (B, 3, T)."""
+        pitch, voicing = self.logits(mel, cache)
+        log_f0 = (pitch.softmax(1) * self.pitches[:, None]).sum(1, keepdim=True)
+        energy = delay(energy_of(mel), self.delay, cache, self)
+        return torch.cat([log_f0, voicing.sigmoid(), energy], dim=1)
+
+
+def energy_of(mel: Tensor) -> Tensor:
+    """Log of the mean magnitude over the bands: (B, n_mels, T) -> (B, 1, T)."""
+    return mel.logsumexp(1, keepdim=True) - math.log(mel.shape[1])
+
+
+def features(prosody: Tensor) -> Tensor:
+    """Prosody as a network likes it, about unit range, no F0 where unvoiced: (B, 3, T) -> (B, 3, T)."""
+    log_f0, voicing, energy = prosody.split(1, dim=1)
+    return torch.cat([(log_f0 - math.log(160)) / 0.4 * voicing, voicing, energy / 2], dim=1)
+
+
+@dataclass(frozen=True)
+class F0Statistics:
+    """Mean and spread of log-F0, as sums, so that pieces of speech add up.
+
+    frames: how many voiced frames (soft). total, squares: sums of log-F0 and of its square over them.
+    """
+
+    frames: float
+    total: float
+    squares: float
+
+    @classmethod
+    def of(cls, prosody: Tensor) -> "F0Statistics":
+        """Of a prosody tensor (B, 3, T), a frame weighted by its voicing."""
+        log_f0, voicing = prosody[:, 0].double(), prosody[:, 1].double()
+        sums = [voicing, voicing * log_f0, voicing * log_f0.square()]
+        return cls(*(float(x.sum()) for x in sums))
+
+    @classmethod
+    def around(cls, mean: float, std: float, frames: float) -> "F0Statistics":
+        """Those of `frames` voiced frames with this mean and standard deviation of log-F0."""
+        return cls(frames, frames * mean, frames * (mean**2 + std**2))
+
+    def __add__(self, other: "F0Statistics") -> "F0Statistics":
+        return F0Statistics(
+            self.frames + other.frames, self.total + other.total, self.squares + other.squares
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean of log-F0, with a prior of ten frames."""
+        with_prior = self + PRIOR
+        return with_prior.total / with_prior.frames
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of log-F0, with a prior of ten frames."""
+        with_prior = self + PRIOR
+        return math.sqrt(max(with_prior.squares / with_prior.frames - self.mean**2, 1e-4))
+
+
+PRIOR = F0Statistics.around(mean=math.log(150), std=0.25, frames=10)
+"""What is believed of a voice before it is heard: between a man's and a woman's."""
+
+
+def shift(prosody: Tensor, source: F0Statistics, target: F0Statistics, semitones: float = 0.0) -> Tensor:
+    """Move F0 from one voice's range to another's, then by semitones: (B, 3, T) -> (B, 3, T).
+
+    Log-F0 is scaled about its mean; the ratio of the spreads is kept within 0.6 to 1.6, since a short
+    reference tells little of it.
+    """
+    ratio = min(max(target.std / source.std, 0.6), 1.6)
+    moved = (prosody[:, :1] - source.mean) * ratio + target.mean + semitones * math.log(2) / 12
+    return torch.cat([moved.clamp(math.log(40), math.log(1000)), prosody[:, 1:]], dim=1)
+
+
+def from_labels(f0: Tensor, mel: Tensor) -> Tensor:
+    """The prosody of a causal mel as labels tell it, not delayed: (B, T), (B, n_mels, T) -> (B, 3, T).
+
+    Label i speaks of sample hop * i, the middle of mel frame i + 1; voicing is softened as a network would.
+    """
+    f0 = delay(f0.unsqueeze(1), 1, None, None)
+    voicing = nn.functional.avg_pool1d((f0 > 0).float(), 3, stride=1, padding=1)
+    log_f0 = f0.where(f0 > 0, 150.0).log()
+    return torch.cat([log_f0, voicing, energy_of(mel)], dim=1)

@@ -1,0 +1,396 @@
+"""What is trained, stage by stage: the networks, how a batch becomes losses, and their weights.
+
+A stage is a module that the trainer knows little of: it draws its batches, generates, and gives two dicts of
+losses, the generator's and (with an adversary) the discriminator's, each weighed by `weights`.
+"""
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae import augment, losses
+from vcae.autoencoder import Autoencoder
+from vcae.data import Bank, Batch, Sampler
+from vcae.discriminator import MelDiscriminator, SpectrumDiscriminator
+from vcae.layers import Conv1d
+from vcae.mel import LogMel
+from vcae.prosody import PRIOR, from_labels
+from vcae.speaker import SpeakerCode
+from vcae.teacher import PHONES, Teacher, spoken
+from vcae.vocoder import Vocoder
+
+Losses = dict[str, Tensor]
+
+
+class Phase(NamedTuple):
+    """Where training stands. progress: 0 to 1. started: milestones that are behind us."""
+
+    progress: float
+    started: frozenset[str]
+    generator: torch.Generator
+
+
+class Stage(nn.Module):
+    """A thing to train. `adversary` holds the discriminators; everything else is the generator's.
+
+    milestones: name -> progress at which it starts; the trainer records the step. "adversary" starts the
+    discriminator, and the trainer's own "decay" the fall of the learning rate.
+    """
+
+    name: str
+    weights: dict[str, float]
+    milestones: dict[str, float]
+    adversary: nn.Module
+
+    def batch(self, generator: torch.Generator, device: torch.device) -> Any:
+        """Draw a batch."""
+        raise NotImplementedError
+
+    def generate(self, batch: Any, phase: Phase) -> dict[str, Any]:
+        """Run the networks; what both kinds of losses need."""
+        raise NotImplementedError
+
+    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Losses by name, not weighed; names without a weight are only logged."""
+        raise NotImplementedError
+
+    def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Those of the adversary, on what was generated, detached."""
+        return {}
+
+    def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """Mels worth looking at, (n_mels, T) each."""
+        return {}
+
+    def sounds(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """Waveforms worth hearing, (N,) each."""
+        return {}
+
+    @property
+    def product(self) -> dict[str, nn.Module]:
+        """What is kept when training ends, by file name."""
+        raise NotImplementedError
+
+
+class Spoken(NamedTuple):
+    """Whole recordings with their phones, padded: wav (B, 1, N), phones (B, P), lengths of both (B,)."""
+
+    wav: Tensor
+    phones: Tensor
+    samples: Tensor
+    spelled: Tensor
+
+
+class TeacherStage(Stage):
+    """Phone recognition by CTC (Graves et al., 2006) with SpecAugment (Park et al., 2019).
+
+    A batch holds recordings of about one length, `batch_seconds` in all.
+    """
+
+    name = "teacher"
+
+    def __init__(self, model: Teacher, bank: Bank, batch_seconds: float = 120.0) -> None:
+        super().__init__()
+        self.model = model
+        self.bank = bank
+        self.recordings = spoken(bank)
+        if not self.recordings:
+            raise ValueError("no recording has an English transcript; the teacher has nothing to learn from")
+        self.batch_seconds = batch_seconds
+        self.log_mel = LogMel(model.mel)
+        self.adversary = nn.Identity()
+        self.milestones = {}
+        self.weights = {"ctc": 1.0}
+
+    def batch(self, generator: torch.Generator, device: torch.device) -> Spoken:
+        """Neighbours in length from anywhere in the list."""
+        bank = self.bank
+        at = int(torch.randint(len(self.recordings), (1,), generator=generator))
+        longest = int(bank.starts[self.recordings[at][0] + 1] - bank.starts[self.recordings[at][0]])
+        count = max(1, int(self.batch_seconds * bank.sample_rate / longest))
+        chosen = self.recordings[max(0, at - count + 1) : at + 1]
+        wavs = [bank.samples[int(bank.starts[i]) : int(bank.starts[i + 1])] for i, _ in chosen]
+        phones = [torch.tensor(p) for _, p in chosen]
+        return Spoken(
+            nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device).unsqueeze(1) / 32768,
+            nn.utils.rnn.pad_sequence(phones, batch_first=True).to(device),
+            torch.tensor([len(w) for w in wavs], device=device),
+            torch.tensor([len(p) for p in phones], device=device),
+        )
+
+    def generate(self, batch: Spoken, phase: Phase) -> dict[str, Any]:
+        """Log-probabilities of a perturbed, masked mel."""
+        config, g = self.model.mel, phase.generator
+        with torch.no_grad():
+            mel = self.log_mel(augment.perturb_wav(batch.wav, augment.REFERENCE, g))
+            if self.training:
+                mel = augment.perturb_mel(mel, augment.CONTENT, config, g)
+                mel = augment.mask(mel, config, g)
+            mel = F.pad(mel, (0, mel.shape[-1] % 2))
+        return {"batch": batch, "probabilities": self.model(mel)}
+
+    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """CTC a phone."""
+        batch: Spoken = out["batch"]
+        frames = batch.samples // (2 * self.bank.hop_length)
+        probabilities = out["probabilities"].permute(2, 0, 1)  # (B, phones, T) -> (T, B, phones)
+        ctc = F.ctc_loss(probabilities, batch.phones, frames, batch.spelled, zero_infinity=True)
+        return {"ctc": ctc}
+
+    @property
+    def product(self) -> dict[str, nn.Module]:
+        """The teacher."""
+        return {"teacher": self.model}
+
+
+class AutoencoderStage(Stage):
+    """Reconstruction and, in its second half, conversion.
+
+    The content encoder sees a perturbed source, the speaker encoder other speech of the same speaker over
+    another microphone; the decoder is to give the clean source. From "conversion" on, half the batch is
+    given other speakers, and what comes out must sound like them and still say the same.
+    """
+
+    name = "autoencoder"
+
+    def __init__(self, model: Autoencoder, sampler: Sampler, adversary_channels: int = 32) -> None:
+        super().__init__()
+        config = model.config
+        self.model = model
+        self.sampler = sampler
+        self.log_mel = LogMel(config.mel)
+        self.margin = losses.MarginClassifier(config.speaker_dim, sampler.speakers)
+        self.leak = nn.Sequential(  # finds the speaker in the content code; its gradient is reversed
+            Conv1d(config.content_dim, 128, 5), nn.GELU(), nn.Conv1d(128, sampler.speakers, 1)
+        )
+        self.phones = nn.Sequential(Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1))
+        self.judge = copy.deepcopy(model.speaker).requires_grad_(False)  # follows the speaker encoder slowly
+        self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
+        self.milestones = {"adversary": 0.5, "conversion": 0.5}
+        self.weights = {
+            "mel": 1.0,
+            "pitch": 0.1,
+            "voicing": 0.2,
+            "margin": 0.1,
+            "leak": 0.1,
+            "phones": 0.3,
+            "bottleneck": 1.0,
+            "adversary": 0.1,
+            "matching": 0.5,
+            "speaker": 0.5,
+            "content": 0.5,
+            "discriminator": 1.0,
+        }
+
+    def batch(self, generator: torch.Generator, device: torch.device) -> Batch:
+        """Crops of speech."""
+        return self.sampler.batch(generator, device)
+
+    def generate(self, batch: Batch, phase: Phase) -> dict[str, Any]:
+        """Encode, swap some speakers, decode."""
+        model, mel_config, g = self.model, self.model.config.mel, phase.generator
+        with torch.no_grad():
+            if self.training:
+                for slow, fast in zip(self.judge.parameters(), model.speaker.parameters(), strict=True):
+                    slow.lerp_(fast, 0.01)
+            target = self.log_mel(batch.source)
+            noisy = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, g))
+            reference = self.log_mel(augment.perturb_wav(batch.reference, augment.REFERENCE, g))
+            seen = augment.perturb_mel(noisy, augment.CONTENT, mel_config, g)
+            reference = augment.perturb_mel(reference, augment.REFERENCE, mel_config, g)
+        content = model.content(seen)
+        code = model.bottleneck(content)
+        pitch, voicing = model.prosody.logits(noisy)
+        speaker = model.speaker.encode(reference)
+        with torch.no_grad():
+            prosody = model.prosody(noisy)
+            converted = torch.zeros(len(target), dtype=torch.bool, device=target.device)
+            if "conversion" in phase.started:
+                # The second half takes its neighbour's voice, whoever that is.
+                converted[len(target) // 2 :] = True
+                source_f0, target_f0 = _mean_f0(prosody), _mean_f0(model.prosody(reference))
+                other = _neighbour(converted)
+                moved = prosody[:, 0] + (target_f0[other] - source_f0)[:, None]
+                prosody[:, 0] = torch.where(converted[:, None], moved, prosody[:, 0])
+                speaker_of = other
+            else:
+                speaker_of = torch.arange(len(target), device=target.device)
+        speaker_in = SpeakerCode(speaker.embedding[speaker_of], speaker.tokens[speaker_of])
+        mel = model.decode(code.z, prosody, speaker_in)
+        late = model.config.delay
+        return {
+            "batch": batch,
+            "content": content,
+            "code": code,
+            "pitch": pitch,
+            "voicing": voicing,
+            "speaker": speaker,
+            "speaker_in": speaker_in.embedding,
+            "converted": converted,
+            "target": mel_config.standardise(target[..., :-late]),
+            "mel": mel_config.standardise(mel[..., late:]),
+        }
+
+    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Reconstruction, prosody, speaker, disentanglement; later the adversary and conversion."""
+        batch: Batch = out["batch"]
+        model, mel, target, kept = self.model, out["mel"], out["target"], ~out["converted"]
+        late = model.config.delay + 1  # label i speaks of mel frame i + 1, which comes out `delay` later
+        f0 = batch.f0[:, :-late]
+        result = {
+            "mel": F.l1_loss(mel[kept], target[kept]),
+            "pitch": losses.pitch_loss(out["pitch"][..., late:], f0, model.prosody.pitches),
+            "voicing": F.binary_cross_entropy_with_logits(
+                out["voicing"][:, 0, late:].float(), (f0 > 0).float()
+            ),
+            "margin": self.margin(out["speaker"].embedding, batch.speaker),
+            "bottleneck": out["code"].loss,
+        }
+        z = out["code"].z
+        strength = min(1.0, phase.progress / 0.3)
+        found = self.leak(losses.reverse_gradient(z, strength)).mean(-1)  # (B, speakers)
+        result["leak"] = losses.known_cross_entropy(found, batch.speaker)
+        if (batch.phones >= 0).any():
+            # A code frame is heard `delay` mel frames late, on top of the two that it spans.
+            result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
+        if "adversary" in phase.started:
+            known = out["speaker_in"].detach()
+            fake = self.adversary(mel, known)
+            with torch.no_grad():
+                real = self.adversary(target, out["speaker"].embedding)
+            result["adversary"] = losses.hinge_generator(fake)
+            pick = [x[kept] for x in real[1]], [x[kept] for x in fake[1]]
+            result["matching"] = losses.feature_matching((real[0], pick[0]), (fake[0], pick[1]))
+        if "conversion" in phase.started:
+            result |= self._conversion_losses(out)
+        return result
+
+    def _conversion_losses(self, out: dict[str, Any]) -> Losses:
+        """What comes out in another voice must be near that voice, and be encoded as what went in."""
+        model, moved = self.model, out["converted"]
+        mel = model.config.mel.unstandardise(out["mel"][moved])
+        mel = mel[..., : mel.shape[-1] // 2 * 2]
+        again = model.content(mel)  # in step with the source: the decoder's delay is cut off already
+        before = out["content"].detach()[moved][..., : again.shape[-1]]
+        voice = self.judge.encode(mel).embedding
+        return {
+            "speaker": 1 - (voice * out["speaker_in"].detach()[moved]).sum(1).mean(),
+            "content": F.l1_loss(again, before),
+        }
+
+    def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Natural mels against decoded ones, each with the speaker it is meant to be."""
+        real = self.adversary(out["target"], out["speaker"].embedding.detach())
+        fake = self.adversary(out["mel"].detach(), out["speaker_in"].detach())
+        return {"discriminator": losses.hinge_discriminator(real, fake)}
+
+    def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """The first target and what was made of it; the last converted one."""
+        return {"target": out["target"][0], "decoded": out["mel"][0], "converted": out["mel"][-1]}
+
+    @property
+    def product(self) -> dict[str, nn.Module]:
+        """The autoencoder."""
+        return {"autoencoder": self.model}
+
+
+def _neighbour(converted: Tensor) -> Tensor:
+    """Index of the speaker that each example is given: its own, or that of the example before."""
+    index = torch.arange(len(converted), device=converted.device)
+    return torch.where(converted, index.roll(1), index)
+
+
+def _mean_f0(prosody: Tensor) -> Tensor:
+    """Mean log-F0 of each example over its voiced frames, and a prior: (B, 3, T) -> (B,)."""
+    log_f0, voicing = prosody[:, 0], prosody[:, 1]
+    return ((log_f0 * voicing).sum(1) + PRIOR.total) / (voicing.sum(1) + PRIOR.frames)
+
+
+class VocoderStage(Stage):
+    """Mel and F0 labels to sound. With an `autoencoder`, from "decoded" on also from its mels.
+
+    Those come from the autoencoder's own reconstruction, so that the vocoder learns what it will be given;
+    the waveform to be made stays the natural one.
+    """
+
+    name = "vocoder"
+
+    def __init__(
+        self,
+        model: Vocoder,
+        sampler: Sampler,
+        autoencoder: Autoencoder | None = None,
+        adversary_channels: int = 32,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.sampler = sampler
+        self.log_mel = LogMel(model.config.mel)
+        self.adversary = SpectrumDiscriminator(channels=adversary_channels)
+        self.autoencoder = autoencoder.requires_grad_(False).eval() if autoencoder else None
+        self.milestones = {"adversary": 0.4} | ({"decoded": 0.85} if autoencoder else {})
+        self.weights = {"stft": 5.0, "mel": 5.0, "adversary": 1.0, "matching": 2.0, "discriminator": 1.0}
+
+    def train(self, mode: bool = True) -> "VocoderStage":
+        """Train mode for all but the autoencoder."""
+        super().train(mode)
+        if self.autoencoder:
+            self.autoencoder.eval()
+        return self
+
+    def batch(self, generator: torch.Generator, device: torch.device) -> Batch:
+        """Crops of speech."""
+        return self.sampler.batch(generator, device)
+
+    def generate(self, batch: Batch, phase: Phase) -> dict[str, Any]:
+        """Make sound of a mel, natural or decoded."""
+        with torch.no_grad():
+            mel, target = self.log_mel(batch.source), batch.source
+            prosody = from_labels(batch.f0, mel)
+            if self.autoencoder is not None and "decoded" in phase.started:
+                code, predicted = self.autoencoder.encode(mel)
+                speaker = self.autoencoder.speaker.encode(self.log_mel(batch.reference))
+                late = self.autoencoder.config.delay
+                decoded = self.autoencoder.decode(code.z, predicted, speaker)[..., late:]
+                half = len(mel) // 2  # the other half stays natural
+                mel = torch.cat([decoded[:half], mel[half:, :, :-late]])
+                prosody = torch.cat([predicted[:half, :, late:], prosody[half:, :, :-late]])
+                target = target[..., : mel.shape[-1] * self.model.config.mel.hop_length]
+        wav = self.model(mel, prosody)[..., self.model.delay :]
+        return {"wav": wav, "target": target[..., : wav.shape[-1]]}
+
+    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Spectral distances; later the adversary."""
+        wav, target = out["wav"], out["target"]
+        result = {
+            "stft": losses.stft_loss(wav, target),
+            "mel": F.l1_loss(self.log_mel(wav), self.log_mel(target)),
+        }
+        if "adversary" in phase.started:
+            fake = self.adversary(wav)
+            with torch.no_grad():
+                real = self.adversary(target)
+            result["adversary"] = losses.hinge_generator(fake)
+            result["matching"] = losses.feature_matching(real, fake)
+        return result
+
+    def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Natural sound against made."""
+        real, fake = self.adversary(out["target"]), self.adversary(out["wav"].detach())
+        return {"discriminator": losses.hinge_discriminator(real, fake)}
+
+    def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """Mels of the first target and of the sound made."""
+        return {"target": self.log_mel(out["target"])[0], "made": self.log_mel(out["wav"])[0]}
+
+    def sounds(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """The first target and the sound made."""
+        return {"target": out["target"][0, 0], "made": out["wav"][0, 0]}
+
+    @property
+    def product(self) -> dict[str, nn.Module]:
+        """The vocoder."""
+        return {"vocoder": self.model}

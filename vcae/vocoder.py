@@ -1,0 +1,196 @@
+"""Mel and pitch to sound: a source-filter inverse-STFT vocoder, and Griffin-Lim as a yardstick.
+
+The head follows Vocos (Siuzdak, 2023): a network at the mel's frame rate and an inverse STFT, no
+upsampling. What it predicts are two complex filters, one for a harmonic source at the given F0 and one for
+noise (the source-filter model; as a network in Wang et al., 2019), on top of the envelope that the mel
+itself tells. So pitch is right from the first step, and the network is left to refine the filters.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vcae.cache import Cache, delay
+from vcae.layers import ChannelNorm, Conv1d, Stack
+from vcae.mel import LogMel, MelConfig
+from vcae.prosody import features
+
+
+@dataclass(frozen=True)
+class VocoderConfig:
+    """Sizes of a `Vocoder`."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    width: int = 256
+    hidden: int = 768
+    blocks: int = 8
+
+
+class Vocoder(nn.Module):
+    """mel (B, n_mels, T), prosody (B, 3, T) -> wav (B, 1, T * hop_length), `delay` samples late.
+
+    Causal, whole or in blocks. The mel's windows must not be centred, and their hop a quarter of them.
+    """
+
+    window: Tensor
+    noise: Tensor
+    envelope: Tensor
+    level: Tensor
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        mel = config.mel
+        if mel.centred or mel.win_length != 4 * mel.hop_length:
+            raise ValueError("the vocoder needs a causal mel whose hop is a quarter of its window")
+        self.config = config
+        self.delay = mel.win_length - mel.hop_length
+        bins = mel.win_length // 2 + 1
+        self.input = Conv1d(mel.n_mels + 3, config.width, 3)
+        self.blocks = Stack(config.width, config.hidden, [1] * config.blocks)
+        self.norm = ChannelNorm(config.width)
+        self.filters = nn.Conv1d(config.width, 4 * bins, 1)
+        nn.init.normal_(self.filters.weight, std=0.01)
+        nn.init.zeros_(self.filters.bias)
+
+        fixed = torch.Generator().manual_seed(0)
+        self.register_buffer("window", torch.hann_window(mel.win_length), persistent=False)
+        # About ten seconds of noise, so that a stream and a whole file are given the same.
+        self.register_buffer(
+            "noise", torch.randn(997, mel.hop_length, generator=fixed), persistent=False
+        )
+        envelope, level = _envelope(mel, bins)
+        self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
+        self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
+
+    def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
+        x = torch.cat([self.config.mel.standardise(mel), features(prosody)], dim=1)
+        x = self.filters(self.norm(self.blocks(self.input(x, cache), cache)))  # (B, 4 bins, T)
+        with torch.autocast(x.device.type, enabled=False):
+            gain_h, phase_h, gain_n, phase_n = x.float().chunk(4, dim=1)  # (B, bins, T) each
+            envelope = self.envelope @ (mel.float() - self.level)  # (B, bins, T), log-magnitude
+            harmonics, noise = self.source(prosody.float(), cache)  # (B, bins, T) each, complex
+            spectrum = harmonics * torch.polar((envelope + gain_h).clamp(max=7).exp(), phase_h)
+            spectrum = spectrum + noise * torch.polar((envelope + gain_n - 1).clamp(max=7).exp(), phase_n)
+            frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
+            return self._overlap_add(frames * self.window[:, None], cache)
+
+    @torch.no_grad()
+    def source(self, prosody: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
+        """Spectra of the voiced and of the noise source, both about flat with magnitude 1.
+
+        (B, 3, T) -> 2 x (B, bins, T), complex. Within a frame F0 stays; from frame to frame the phase goes on.
+        """
+        c = self.config.mel
+        log_f0, voicing = prosody[:, 0], prosody[:, 1]  # (B, T)
+        f0 = log_f0.exp() / c.sample_rate  # cycles a sample
+        middle = self._phase(f0.double() * c.hop_length, voicing.double(), cache)  # (B, T), cycles
+        steps = torch.arange(c.win_length, device=f0.device) - c.win_length / 2
+        cycles = middle.frac().float().unsqueeze(-1) + f0.unsqueeze(-1) * steps  # (B, T, win_length)
+        pulses = _harmonics(cycles, 0.5 / f0.unsqueeze(-1)) * (2 / self.window.sum())
+        pulses = pulses * voicing.unsqueeze(-1)
+        noise = self._noise(f0, cache) / self.window.square().sum().sqrt()
+        spectra = torch.fft.rfft(torch.stack([pulses, noise]) * self.window)  # (2, B, T, bins)
+        harmonics, hiss = spectra.transpose(2, 3)
+        return harmonics, hiss
+
+    def _phase(self, advance: Tensor, voicing: Tensor, cache: Cache | None) -> Tensor:
+        """Running phase in cycles, float64: (B, T) -> (B, T).
+
+        Where there is no voice the phase is forgotten little by little, so that it stays small and the
+        rounding errors of a stream do not add up for ever.
+        """
+        keep = (2 * voicing).clamp(max=1)
+        state = advance.new_zeros(advance.shape[0]) if cache is None else cache.get((self, "phase"))
+        if state is None:
+            state = advance.new_zeros(advance.shape[0])
+        phases = []
+        for k, a in zip(keep.unbind(1), advance.unbind(1), strict=True):
+            state = k * state + a
+            phases.append(state)
+        if cache is not None:
+            cache[self, "phase"] = state
+        return torch.stack(phases, dim=1)
+
+    def _noise(self, like: Tensor, cache: Cache | None) -> Tensor:
+        """The noise of every window: like (B, T) -> (B, T, win_length)."""
+        batch, frames = like.shape
+        if self.training:  # elsewhere in the noise for every example
+            start = torch.randint(len(self.noise), (batch, 1), device=like.device)
+        else:
+            start = torch.zeros(1, 1, dtype=torch.long, device=like.device)
+        if cache is not None:
+            start = cache.get((self, "noise"), start)
+            cache[self, "noise"] = (start + frames) % len(self.noise)
+        hops = torch.arange(frames, device=like.device)[:, None] + torch.arange(-3, 1, device=like.device)
+        index = (start.unsqueeze(-1) + hops) % len(self.noise)  # (B or 1, T, 4)
+        return self.noise[index].flatten(2).expand(batch, -1, -1)
+
+    def _overlap_add(self, frames: Tensor, cache: Cache | None) -> Tensor:
+        """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a frame waits q frames."""
+        quarters = frames.unflatten(1, (4, -1)).unbind(1)  # 4 x (B, hop_length, T)
+        hops = sum(delay(x, q, cache, (self, "quarter", q)) for q, x in enumerate(quarters))
+        assert isinstance(hops, Tensor)
+        return hops.transpose(1, 2).flatten(1).unsqueeze(1) / 1.5  # 1.5: what squared Hann windows sum to
+
+
+def _harmonics(cycles: Tensor, highest: Tensor) -> Tensor:
+    """Sum of cos(2 pi k cycles) for k = 1 to `highest`, whose fraction fades the next one in.
+
+    By Dirichlet's kernel; `cycles` (..., N), `highest` (..., 1), continuous in both.
+    """
+    x = (cycles - cycles.round()) * math.pi  # half the angle, within +-pi / 2
+    whole = highest.floor()
+    base = torch.where(x.abs() < 1e-4, 1e-4, x)
+    dirichlet = torch.sin((2 * whole + 1) * base) / (2 * torch.sin(base)) - 0.5
+    return dirichlet + (highest - whole) * torch.cos((2 * whole + 2) * base)
+
+
+def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
+    """How to read log-magnitudes at `bins` frequencies off a log-mel.
+
+    The log of what a flat spectrum of magnitude 1 gives in each band, (n_mels, 1), is to be subtracted;
+    then a matrix (bins, n_mels) interpolates between the bands' centres.
+    """
+    filterbank = LogMel(mel).filterbank  # (n_fft / 2 + 1, n_mels)
+    level = filterbank.sum(0).clamp(min=1e-3).log().unsqueeze(1)
+
+    def to_mel(hertz: Tensor) -> Tensor:
+        return 2595 * torch.log10(1 + hertz / 700)
+
+    top = mel.sample_rate / 2
+    spacing = float(to_mel(torch.tensor(top))) / (mel.n_mels + 1)
+    position = to_mel(torch.linspace(0, top, bins)) / spacing - 1  # in bands
+    position = position.clamp(0, mel.n_mels - 1)
+    triangles = 1 - (position[:, None] - torch.arange(mel.n_mels)).abs()
+    return triangles.clamp(min=0), level
+
+
+def griffin_lim(mel: Tensor, config: MelConfig, iterations: int = 60) -> Tensor:
+    """Sound from a log-mel without any network: (B, n_mels, T) -> (B, 1, N) (Griffin and Lim, 1984).
+
+    A fallback and a sanity check. Causal presets give N = T * hop_length, in step with the mel's samples.
+    """
+    from torchaudio.functional import griffinlim
+
+    filterbank = LogMel(config).filterbank.to(mel)
+    magnitude = (mel.exp().transpose(1, 2) @ torch.linalg.pinv(filterbank)).clamp(min=0)  # (B, T, bins)
+    wav = griffinlim(
+        magnitude.transpose(1, 2),
+        window=torch.hann_window(config.win_length, device=mel.device),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.win_length,
+        power=1.0,
+        n_iter=iterations,
+        momentum=0.99,
+        length=None,
+        rand_init=False,
+    ).unsqueeze(1)
+    if config.centred:
+        return wav
+    # There, frame t is centred on sample hop * t; here, on hop * (t + 1) - win / 2.
+    late = config.win_length // 2 - config.hop_length
+    return nn.functional.pad(wav[..., late:], (0, late + config.hop_length))
