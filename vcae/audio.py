@@ -5,9 +5,7 @@ resampled in blocks, so that beside the result itself little memory is needed.
 """
 
 import os
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -17,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from vcae.errors import VcaeError
+from vcae.output import check_output, replacing
 
 Samples = npt.NDArray[np.float32]
 
@@ -28,20 +29,24 @@ AUDIO_SUFFIXES = frozenset(
 )
 """What counts as an audio file in a folder, in lower case; compare with ``path.suffix.lower()``."""
 
-# Suffix to libsndfile's names of container and encoding.
-_WRITABLE = {
+WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"),
     ".opus": ("OGG", "OPUS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+"""What can be written: suffix to libsndfile's names of container and encoding."""
+LEVEL = -25.0
+"""What the networks hear every recording at, in dBFS as `loudness` measures it."""
+
 _BLOCK = 2**16  # samples decoded, resampled or encoded at a time
 _ACTIVE_DB = 40.0  # what is quieter than the loudest frame by more than this is a pause
+_FRAME_SECONDS = 0.02
 _SILENCE = 1e-3  # a peak below this (-60 dBFS) is silence
 
 
-class AudioError(ValueError):
+class AudioError(VcaeError):
     """An audio file that cannot be used. One line that names the file and says what to do about it."""
 
 
@@ -131,41 +136,30 @@ def write(path: str | Path, audio: Audio) -> None:
     """Write a file in the format that its suffix names: .wav and .flac (16 bit), .ogg, .opus or .mp3.
 
     Samples beyond [-1, 1] are clipped. The file appears whole or not at all, replacing an older one.
-    Raises AudioError when it cannot be written; missing folders are not created.
+    Raises OutputError or AudioError when it cannot be written; missing folders are not created.
     """
     import soundfile
 
     path = Path(path)
-    if path.suffix.lower() not in _WRITABLE:
-        raise AudioError(f"{path}: cannot write this kind of file; choose one of {', '.join(_WRITABLE)}")
+    check_output(path, WRITABLE)
     bad = _count_non_finite(audio.samples)
     if bad:
         raise AudioError(f"{path}: not written, {bad} of {len(audio.samples)} samples are NaN or infinite")
 
-    container, encoding = _WRITABLE[path.suffix.lower()]
-    # Hidden, so that nobody takes the unfinished file for audio.
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        if path.is_dir():
-            raise AudioError(f"{path}: is a folder; name a file in it")
-        if not path.parent.is_dir():
-            raise AudioError(f"{path}: folder {path.parent} does not exist; create it first")
-        with soundfile.SoundFile(
-            unfinished, "w", audio.sample_rate, channels=1, format=container, subtype=encoding
-        ) as file:
-            # In blocks, because libsndfile's Vorbis encoder crashes on very long ones.
-            for block in _blocks(audio.samples):
-                file.write(_to_int16(block) if encoding == "PCM_16" else block.clip(-1, 1))
-        unfinished.replace(path)
-    except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        raise AudioError(
-            f"{path}: cannot be written at {audio.sample_rate} Hz ({_tidy(reason)});"
-            " check the folder's permissions and free space, or choose .wav"
-        ) from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
+    container, encoding = WRITABLE[path.suffix.lower()]
+    with replacing(path) as unfinished:
+        try:
+            with soundfile.SoundFile(
+                os.fsencode(unfinished), "w", audio.sample_rate, 1, encoding, format=container
+            ) as file:
+                # In blocks, because libsndfile's Vorbis encoder crashes on very long ones.
+                for block in _blocks(audio.samples):
+                    file.write(_to_int16(block) if encoding == "PCM_16" else block.clip(-1, 1))
+        except soundfile.SoundFileError as error:
+            raise AudioError(
+                f"{path}: cannot be written at {audio.sample_rate} Hz ({_tidy(str(error))});"
+                " check the folder's permissions and free space, or choose .wav"
+            ) from None
 
 
 def resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:
@@ -201,18 +195,10 @@ def speech_seconds(samples: Samples, sample_rate: int) -> float:
 
     Tells sound from silence, not speech from other sounds.
     """
+    power = _frame_powers(samples, sample_rate)
     if is_silent(samples):
         return 0.0
-    from librosa.effects import split  # slow to import, and nothing else here needs it
-
-    loudest = float(np.sqrt(_frame_powers(samples, sample_rate).max()))
-    frame = max(4, round(0.05 * sample_rate))
-    # A minute at a time, since librosa copies each sample once for every frame that it lies in.
-    active = 0
-    for block in _blocks(samples, 60 * sample_rate):
-        intervals = split(block, top_db=_ACTIVE_DB, ref=loudest, frame_length=frame, hop_length=frame // 4)
-        active += sum(int(end) - int(start) for start, end in intervals)
-    return active / sample_rate
+    return float(np.count_nonzero(power >= power.max() * 10 ** (-_ACTIVE_DB / 10)) * _FRAME_SECONDS)
 
 
 def _tidy(reason: str) -> str:
@@ -246,7 +232,7 @@ def _decode_with_soundfile(path: Path) -> tuple[int, Iterator[Samples]]:
     """Sample rate and mono blocks; raises SoundFileError, possibly from the iterator."""
     import soundfile
 
-    file = soundfile.SoundFile(path)
+    file = soundfile.SoundFile(os.fsencode(path))  # a name that is no UTF-8 is a name all the same
 
     def blocks() -> Iterator[Samples]:
         with file:
@@ -351,7 +337,7 @@ def _resample_blocks(blocks: Iterable[Samples], from_rate: int, to_rate: int) ->
 
 def _frame_powers(samples: Samples, sample_rate: int) -> Samples:
     """Mean square of each frame of 20 ms; a shorter waveform is one frame, and a shorter tail is left out."""
-    size = max(1, min(len(samples), round(0.02 * sample_rate)))
+    size = max(1, min(len(samples), round(_FRAME_SECONDS * sample_rate)))
     frames = samples[: len(samples) // size * size].reshape(-1, size)
     powers: Samples = np.einsum("ij,ij->i", frames, frames) / np.float32(size)
     return powers

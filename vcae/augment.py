@@ -3,7 +3,9 @@
 Pure functions of a signal and a parameter an example, and a sampler that draws the parameters.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -36,9 +38,9 @@ REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.
 
 
 def perturb_wav(wav: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
-    """Coloured noise on some examples: (B, 1, N) -> (B, 1, N). The generator is on the CPU."""
-    draws = torch.rand(3, len(wav), generator=generator).to(wav.device)
-    noise = torch.randn(wav.shape, generator=generator).to(wav.device)
+    """Coloured noise on some examples: (B, 1, N) -> (B, 1, N)."""
+    draws = torch.rand(3, len(wav), generator=generator, device=wav.device)
+    noise = torch.randn(wav.shape, generator=generator, device=wav.device)
     low, high = ranges.snr_db
     snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)
     return add_noise(wav, colour(noise, 2 * draws[2]), snr)
@@ -47,8 +49,8 @@ def perturb_wav(wav: Tensor, ranges: Ranges, generator: torch.Generator) -> Tens
 def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
     """Warps, equalisation and a band limit: (B, n_mels, T) -> (B, n_mels, T)."""
     batch = len(mel)
-    draws = (2 * torch.rand(5, batch, generator=generator) - 1).to(mel.device)  # -1 to 1
-    curve = (2 * torch.rand(batch, 6, generator=generator) - 1).to(mel.device) * ranges.eq_db
+    draws = 2 * torch.rand(5, batch, generator=generator, device=mel.device) - 1  # -1 to 1
+    curve = (2 * torch.rand(batch, 6, generator=generator, device=mel.device) - 1) * ranges.eq_db
     pitch, envelope = (
         (b / a) ** (draw / 2) * (a * b) ** 0.5
         for (a, b), draw in zip((ranges.pitch, ranges.envelope), draws[:2], strict=True)
@@ -56,8 +58,10 @@ def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch
     if ranges.pitch != (1.0, 1.0) or ranges.envelope != (1.0, 1.0):
         mel = warp(mel, pitch, envelope, config)
     low, high = ranges.band_hz
-    cut = torch.where(draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), 8000.0)
-    return band_limit(equalise(mel, curve), cut, config).clamp(min=torch.tensor(config.floor).log().item())
+    cut = torch.where(
+        draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), config.sample_rate / 2
+    )
+    return band_limit(equalise(mel, curve), cut, config).clamp(min=math.log(config.floor))
 
 
 def add_noise(wav: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
@@ -81,17 +85,19 @@ def equalise(mel: Tensor, curve_db: Tensor) -> Tensor:
 
 def band_limit(mel: Tensor, cut_hz: Tensor, config: MelConfig) -> Tensor:
     """Take away what is above a frequency, 6 dB a band: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
-    hertz = _centres(config).to(mel.device)  # (n_mels,)
-    above = (torch.arange(len(hertz), device=mel.device) - torch.bucketize(cut_hz, hertz)[:, None]).clamp(min=0)
+    hertz = _centres(config, mel.device)  # (n_mels,)
+    above = (torch.arange(len(hertz), device=mel.device) - torch.bucketize(cut_hz, hertz)[:, None]).clamp(
+        min=0
+    )
     return mel - 0.69 * above.unsqueeze(-1)
 
 
 def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """SpecAugment (Park et al., 2019): two bands and a stretch a second at the floor: (B, n_mels, T)."""
+    """SpecAugment (Park et al., 2019): two bands and a stretch a second at the mean: (B, n_mels, T)."""
     batch, bands, frames = mel.shape
     for axis, count, width in ((1, 2, bands // 5), (2, max(1, frames // 100), 12)):
         size = mel.shape[axis]
-        draws = torch.rand(2, batch, count, 1, generator=generator).to(mel.device)
+        draws = torch.rand(2, batch, count, 1, generator=generator, device=mel.device)
         first = draws[0] * size
         at = torch.arange(size, device=mel.device)
         hidden = ((at >= first) & (at < first + draws[1] * width)).any(1)  # (B, size)
@@ -104,14 +110,14 @@ def warp(mel: Tensor, pitch: Tensor, envelope: Tensor, config: MelConfig, quefre
 
     The envelope is what the lowest quefrencies of the cepstrum hold, the harmonics what is left.
     """
-    basis = _cosines(mel.shape[1], quefrencies).to(mel)  # (quefrencies, n_mels), orthonormal
+    basis = _cosines(mel.shape[1], quefrencies, mel.device)  # (quefrencies, n_mels), orthonormal
     smooth = torch.einsum("qm,qn,bnt->bmt", basis, basis, mel)
     return _stretch(smooth, envelope, config) + _stretch(mel - smooth, pitch, config)
 
 
 def _stretch(mel: Tensor, factor: Tensor, config: MelConfig) -> Tensor:
     """What was at f goes to factor * f: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
-    hertz = _centres(config).to(mel.device)
+    hertz = _centres(config, mel.device)
     mels = 2595 * torch.log10(1 + hertz / factor[:, None] / 700)  # where each band looks, (B, n_mels)
     spacing = 2595 * torch.log10(1 + hertz[:1] / 700)
     position = (mels / spacing - 1).clamp(0, len(hertz) - 1.001)
@@ -121,17 +127,18 @@ def _stretch(mel: Tensor, factor: Tensor, config: MelConfig) -> Tensor:
     return mel.gather(1, index) * (1 - t) + mel.gather(1, index + 1) * t
 
 
-def _centres(config: MelConfig) -> Tensor:
+@cache
+def _centres(config: MelConfig, device: torch.device) -> Tensor:
     """Centre frequencies of the bands in Hz, (n_mels,), evenly spaced in HTK mel."""
-    top = 2595 * torch.log10(torch.tensor(1 + config.sample_rate / 2 / 700))
+    top = 2595 * math.log10(1 + config.sample_rate / 2 / 700)
     mels = torch.arange(1, config.n_mels + 1) * top / (config.n_mels + 1)
-    hertz: Tensor = 700 * (10 ** (mels / 2595) - 1)
-    return hertz
+    return (700 * (10 ** (mels / 2595) - 1)).to(device)
 
 
-def _cosines(size: int, count: int) -> Tensor:
+@cache
+def _cosines(size: int, count: int, device: torch.device) -> Tensor:
     """The first rows of the orthonormal DCT-II, (count, size)."""
     k, n = torch.arange(count)[:, None], torch.arange(size)[None]
-    rows = torch.cos(torch.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5
+    rows = torch.cos(math.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5
     rows[0] /= 2**0.5
-    return rows
+    return rows.to(device)

@@ -62,12 +62,9 @@ class Autoencoder(nn.Module):
         """mel (B, n_mels, T), T even -> content code, z (B, D, T / 2), and prosody (B, 3, T)."""
         return self.bottleneck(self.content(mel, cache)), self.prosody(mel, cache)
 
-    def decode(
-        self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None
-    ) -> Tensor:
+    def decode(self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None) -> Tensor:
         """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), `delay` frames late."""
-        mel: Tensor = self.decoder(z, prosody, speaker, cache)
-        return mel
+        return self.decoder(z, prosody, speaker, cache)
 
     def forward(self, mel: Tensor, reference: Tensor, cache: Cache | None = None) -> Tensor:
         """mel (B, n_mels, T) in the voice of reference (B, n_mels, R) -> (B, n_mels, T), `delay` late.

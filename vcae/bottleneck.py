@@ -79,8 +79,7 @@ class VQ(Bottleneck):
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        z: Tensor = self.quantiser.get_codes_from_indices(ids).transpose(1, 2)  # (B, T, D) -> (B, D, T)
-        return z
+        return self.quantiser.get_codes_from_indices(ids)  # channels first, as it was told
 
 
 class FSQ(Bottleneck):
@@ -100,8 +99,7 @@ class FSQ(Bottleneck):
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        z: Tensor = self.quantiser.indices_to_codes(ids)
-        return z
+        return self.quantiser.indices_to_codes(ids)
 
 
 BOTTLENECKS: dict[str, type[Bottleneck]] = {"continuous": Continuous, "vq": VQ, "fsq": FSQ}

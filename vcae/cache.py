@@ -23,10 +23,8 @@ def with_past(x: Tensor, past: int, cache: Cache | None, owner: object) -> Tenso
     """
     if past == 0:
         return x
-    if cache is None or owner not in cache:
-        x = F.pad(x, (past, 0))
-    else:
-        x = torch.cat([cache[owner], x], dim=-1)
+    before = None if cache is None else cache.get(owner)
+    x = F.pad(x, (past, 0)) if before is None else torch.cat([before, x], dim=-1)
     if cache is not None:
         cache[owner] = x[..., -past:].clone()  # a clone, so that the block itself can be freed
     return x

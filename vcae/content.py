@@ -32,5 +32,4 @@ class ContentEncoder(nn.Module):
             raise ValueError(f"the content encoder takes an even number of frames, not {mel.shape[-1]}")
         x = self.fine(self.input(self.mel.standardise(mel), cache), cache)
         x = self.coarse(self.down(x, cache), cache)
-        x = self.over_time(self.output(self.norm(x)), cache)
-        return x
+        return self.over_time(self.output(self.norm(x)), cache)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcae.audio import AUDIO_SUFFIXES, find_audio
+from vcae.errors import VcaeError
 
 # Drawn once, with random.Random(762).sample from the sorted adult women, then from the adult men.
 _SPEECHOCEAN_DEVELOPMENT = (
@@ -53,11 +54,11 @@ _MLS_LANGUAGES = {
 _NO_LANGUAGE = "zxx"  # ISO 639 for "no linguistic content"
 
 
-class CorpusError(ValueError):
+class CorpusError(VcaeError):
     """A corpus that cannot be read. One line that names the folder and says what to do about it."""
 
 
-class HeldOutError(ValueError):
+class HeldOutError(VcaeError):
     """Someone tried to train on speakers who are kept for testing. One line that names them."""
 
 

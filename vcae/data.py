@@ -5,28 +5,24 @@ with F0 labels along. Tens of hours fit into a few GB, so on a GPU the bank live
 changing speed and making mels never wait for a data loader.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from vcae.audio import AudioError, read
+from vcae.audio import LEVEL, AudioError, loudness, read
 from vcae.corpora import Utterance, refuse_held_out
 from vcae.mel import MelConfig
 from vcae.prosody import f0_labels
-
-LEVEL = -25.0
-"""What every recording is brought to before training, RMS in dBFS."""
+from vcae.tensors import load_tensors, save_tensors
 
 
 class Batch(NamedTuple):
@@ -80,15 +76,13 @@ class Bank:
         tensors = {n: getattr(self, n) for n in ("samples", "f0", "phones", "starts", "speakers", "labelled")}
         about = {"speaker_names": self.speaker_names, "ids": self.ids, "texts": self.texts}
         about |= {"hop_length": self.hop_length, "sample_rate": self.sample_rate}
-        temporary = path.with_name(path.name + ".part")
-        save_file(tensors, temporary, {"bank": json.dumps(about)})
-        temporary.replace(path)
+        save_tensors(path, tensors, about)
 
     @classmethod
     def load(cls, path: Path) -> "Bank":
-        """Read what `save` wrote."""
-        with safe_open(path, "pt") as f:
-            return cls(**{n: f.get_tensor(n) for n in f.keys()}, **json.loads(f.metadata()["bank"]))  # noqa: SIM118
+        """Read what `save` wrote. Raises TensorFileError."""
+        tensors, about = load_tensors(path)
+        return cls(**(tensors | about))
 
     def to(self, device: torch.device) -> "Bank":
         """Move the long tensors to a device, in place."""
@@ -103,12 +97,19 @@ class Bank:
         """
         weights = (self.runs[1:] - self.runs[:-1]).double().cpu().clamp(min=1) ** power
         weights /= weights.sum()
-        for prefix, share in (at_most or {}).items():
-            inside = torch.tensor([n.startswith(prefix) for n in self.speaker_names])
-            if weights[inside].sum() > share and not inside.all():
-                weights[inside] *= share / weights[inside].sum()
-                weights[~inside] *= (1 - share) / weights[~inside].sum()
-        return weights
+        groups = [
+            (share, torch.tensor([name.startswith(prefix) for name in self.speaker_names]))
+            for prefix, share in (at_most or {}).items()
+        ]
+        free = torch.ones_like(weights, dtype=torch.bool)
+        # What one cap takes away may lift another group over its own, so until none is over.
+        while over := [(s, g) for s, g in groups if (g & free).any() and weights[g].sum() > s]:
+            for share, group in over:
+                weights[group] *= share / weights[group].sum()
+                free &= ~group
+            if free.any():
+                weights[free] *= (1 - weights[~free].sum()) / weights[free].sum()
+        return weights / weights.sum()
 
     def cut(self, speaker: Tensor, start: Tensor, rate: Tensor, length: int) -> Tensor:
         """Speech of each speaker from a fraction of what there is: -> (B, 1, length) in [-1, 1].
@@ -140,18 +141,19 @@ class Bank:
 
 @dataclass
 class Sampler:
-    """Draws batches from a bank; the batch of a step depends on nothing but (seed, step, rank).
+    """Draws batches from a bank; the batch of a step depends on nothing but its generator.
 
-    seconds, reference_seconds: lengths of the crops. speeds: what is drawn from for pseudo-speakers, each a
+    weights: how often each speaker is drawn, as `Bank.speaker_weights` gives it. seconds, reference_seconds:
+    lengths of the crops. speeds: what is drawn from for pseudo-speakers, each a
     new speaker; the first must be 1.
     """
 
     bank: Bank
+    weights: Tensor
     batch_size: int
     seconds: float
     reference_seconds: float
     speeds: Sequence[float] = (1.0, 0.85, 0.92, 1.08, 1.18)
-    weights: Tensor | None = None
     gain_db: tuple[float, float] = (-12.0, 6.0)
 
     @property
@@ -159,26 +161,26 @@ class Sampler:
         """How many there are, pseudo-speakers counted."""
         return len(self.bank.speaker_names) * len(self.speeds)
 
-    def batch(self, generator: torch.Generator, device: torch.device) -> Batch:
-        """Draw one batch; the generator is on the CPU."""
+    def batch(self, generator: torch.Generator) -> Batch:
+        """Draw one batch, on the generator's device, where the bank must be."""
         bank, hop = self.bank, self.bank.hop_length
-        grid = 2 * hop  # both crops start on a whole code frame, so that labels stay in step
+        grid = 2 * hop  # sources start on a whole code frame, so that labels stay in step
         length = round(self.seconds * bank.sample_rate) // grid * grid
         other = round(self.reference_seconds * bank.sample_rate) // grid * grid
-        weights = bank.speaker_weights() if self.weights is None else self.weights
+        on: dict[str, Any] = {"generator": generator, "device": generator.device}
+        weights = self.weights.to(generator.device)
         speaker = torch.multinomial(weights, self.batch_size, replacement=True, generator=generator)
-        draws = torch.rand(3, self.batch_size, generator=generator, dtype=torch.float64)
+        draws = torch.rand(3, self.batch_size, dtype=torch.float64, **on)
         # Half the batch is left as it is.
-        which = torch.randint(2 * len(self.speeds), (self.batch_size,), generator=generator)
+        which = torch.randint(2 * len(self.speeds), (self.batch_size,), **on)
         which = which.where(which < len(self.speeds), 0)
-        rate = torch.tensor(self.speeds)[which]
+        rate = torch.tensor(self.speeds, device=generator.device)[which]
 
-        speaker, which, draws, rate = (x.to(device) for x in (speaker, which, draws, rate))
         run = bank.runs[speaker + 1] - bank.runs[speaker]
         start = (draws[0] * run // grid) * grid
         source_run = (length * rate).double()
         free = (run - source_run - (other * rate).double()).clamp(min=0)
-        elsewhere = ((start + source_run + draws[1] * free) // grid) * grid
+        elsewhere = start + source_run + draws[1] * free
         low, high = self.gain_db
         gain = 10 ** ((low + draws[2] * (high - low)) / 20).float()[:, None, None]
         f0 = bank.labels(bank.f0, speaker, start / hop, rate, length // hop).float() * rate[:, None]
@@ -201,12 +203,13 @@ def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1)
     """
     ordered = sorted(utterances, key=lambda u: (u.speaker, u.id, u.path))
     refuse_held_out(ordered)
-    with ProcessPoolExecutor(processes) as pool:
+    console = Console(stderr=True)
+    with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         work = pool.map(_prepare_one, ordered, [mel] * len(ordered), chunksize=16)
-        results = list(track(work, "Reading and labelling", total=len(ordered)))
+        results = list(track(work, "Reading and labelling", total=len(ordered), console=console))
     kept = [(u, *r) for u, r in zip(ordered, results, strict=True) if not isinstance(r, str)]
     for problem in (r for r in results if isinstance(r, str)):
-        print(f"left out: {problem}")  # noqa: T201
+        console.print(f"left out: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not kept:
         raise AudioError("no recording could be read; is the corpus unpacked where you say it is?")
     names = sorted({u.speaker for u, *_ in kept})
@@ -228,23 +231,21 @@ def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1)
     )
 
 
-def _prepare_one(
-    utterance: Utterance, mel: MelConfig
-) -> tuple[NDArray[np.int16], NDArray[np.float16]] | str:
+def _prepare_one(utterance: Utterance, mel: MelConfig) -> tuple[NDArray[np.int16], NDArray[np.float16]] | str:
     """int16 samples (whole code frames) and F0 (a frame a hop) of one recording, or what is wrong."""
-    import librosa
+    from librosa.effects import trim
 
     try:
         x = read(utterance.path, mel.sample_rate).samples
     except AudioError as error:
         return str(error)
     margin = mel.sample_rate // 10
-    _, (begin, end) = librosa.effects.trim(x, top_db=40)
+    _, (begin, end) = trim(x, top_db=40)
     x = x[max(begin - margin, 0) : end + margin]
     x = x[: len(x) // (2 * mel.hop_length) * (2 * mel.hop_length)]
-    rms = float(np.sqrt(np.mean(np.square(x)))) if len(x) else 0.0
-    if len(x) < mel.sample_rate // 4 or rms < 1e-5:
+    level = loudness(x, mel.sample_rate) if len(x) else -np.inf
+    if len(x) < mel.sample_rate // 4 or level < -90:
         return f"{utterance.path}: less than a quarter second of sound"
-    x *= min(10 ** (LEVEL / 20) / rms, 0.99 / float(np.abs(x).max()))
+    x *= min(10 ** ((LEVEL - level) / 20), 0.99 / float(np.abs(x).max()))
     f0 = f0_labels(x, mel.sample_rate, mel.hop_length)[: len(x) // mel.hop_length]
     return (x * 32767).astype(np.int16), f0.astype(np.float16)

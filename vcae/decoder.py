@@ -60,9 +60,7 @@ class Decoder(nn.Module):
         self.norm = ChannelNorm(width)
         self.output = nn.Conv1d(width, mel.n_mels, 1)
 
-    def forward(
-        self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None
-    ) -> Tensor:
+    def forward(self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None) -> Tensor:
         """(B, dim, T / 2), (B, 3, T), speaker -> (B, n_mels, T)."""
         before, after = self.timbre
         x = before(self.input(z, cache), speaker.tokens)

@@ -42,8 +42,7 @@ class Conv1d(nn.Module):
             x = with_past(x, self.context, cache, self)
         else:
             x = F.pad(x, (self.context // 2, self.context - self.context // 2))
-        y: Tensor = self.conv(x)
-        return y
+        return self.conv(x)
 
 
 class ChannelNorm(nn.Module):
@@ -161,7 +160,8 @@ class RecursiveNorm(nn.Module):
             centred = x - mean
             variance = self._average(centred.square(), start[1])
             if cache is not None:
-                cache[self, "mean"], cache[self, "variance"] = mean[..., -1:], variance[..., -1:]
+                cache[self, "mean"] = mean[..., -1:].clone()
+                cache[self, "variance"] = variance[..., -1:].clone()
             return centred * torch.rsqrt(variance + 1e-4)
 
     @torch.no_grad()

@@ -22,7 +22,9 @@ def stft_loss(predicted: Tensor, target: Tensor, sizes: Sequence[int] = (256, 51
             torch.stft(x.squeeze(1).float(), size, size // 4, window=window, return_complex=True).abs()
             for x in (predicted, target)
         )
-        total = total + F.l1_loss((p + 1e-3).log(), (t + 1e-3).log()) + (p - t).abs().mean() / (t.mean() + 0.1)
+        total = (
+            total + F.l1_loss((p + 1e-3).log(), (t + 1e-3).log()) + (p - t).abs().mean() / (t.mean() + 0.1)
+        )
     return total / len(sizes)
 
 
@@ -37,16 +39,16 @@ def hinge_generator(fake: Scores) -> Tensor:
     return torch.stack([-f.mean() for f in fake[0]]).mean()
 
 
-def feature_matching(real: Scores, fake: Scores) -> Tensor:
+def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """L1 between a discriminator's features of real and fake, relative to the real ones' size."""
-    pairs = zip((r.detach() for r in real[1]), fake[1], strict=True)
+    pairs = zip((r.detach() for r in real), fake, strict=True)
     return torch.stack([(r - f).abs().mean() / r.abs().mean().clamp(min=1e-3) for r, f in pairs]).mean()
 
 
 def pitch_loss(logits: Tensor, f0: Tensor, pitches: Tensor) -> Tensor:
     """Cross-entropy of pitch against a Gaussian of a bin around log-F0, over voiced frames.
 
-    logits (B, bins, T), f0 (B, T) in Hz with zero where unvoiced, pitches (bins,) in log-Hz.
+    logits (B, bins, T), f0 (B, T) in Hz with zero where unvoiced, pitches (bins,) log-F0, evenly spaced.
     """
     voiced = f0 > 0
     distance = (f0.clamp(min=1).log().unsqueeze(1) - pitches[:, None]) / (pitches[1] - pitches[0])
@@ -63,7 +65,7 @@ class MarginClassifier(nn.Module):
 
     def __init__(self, dim: int, speakers: int, scale: float = 30.0, margin: float = 0.2) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(speakers, dim))
+        self.weight = nn.Parameter(0.05 * torch.randn(speakers, dim))  # small, so that it turns quickly
         self.scale, self.margin = scale, margin
 
     def forward(self, embedding: Tensor, speaker: Tensor) -> Tensor:
@@ -83,20 +85,15 @@ def known_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return total / (label >= 0).sum().clamp(min=1)
 
 
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor  # type: ignore[attr-defined]
-        return x.view_as(x)
+def leak_losses(classifier: nn.Module, code: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+    """An adversary that looks for the speaker in a code: its own loss, and the encoder's for hiding.
 
-    @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None]:
-        return -ctx.factor * gradient, None  # type: ignore[attr-defined]
-
-
-def reverse_gradient(x: Tensor, factor: float) -> Tensor:
-    """The identity, whose gradient is turned round and scaled (Ganin and Lempitsky, 2015)."""
-    y: Tensor = _Reverse.apply(x, factor)  # type: ignore[no-untyped-call]
-    return y
+    As a reversed gradient (Ganin and Lempitsky, 2015), but the encoder is rewarded only up to chance: made
+    to mislead the classifier without bound, it forgets what it is for.
+    """
+    finds = known_cross_entropy(classifier(code.detach()), speaker)
+    weights = {name: p.detach() for name, p in classifier.named_parameters()}
+    logits: Tensor = torch.func.functional_call(classifier, weights, (code,))
+    chance = math.log(logits.shape[1])
+    known = (speaker >= 0).any()
+    return finds, F.relu(0.95 * chance - known_cross_entropy(logits, speaker)) * known

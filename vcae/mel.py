@@ -90,6 +90,7 @@ class LogMel(nn.Module):
                 raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
             wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
         frames = wav.squeeze(1).unfold(-1, c.win_length, c.hop_length)  # (B, T, win_length)
-        magnitude = torch.fft.rfft(frames * self.window, n=c.n_fft).abs()  # (B, T, n_fft / 2 + 1)
-        mel = magnitude @ self.filterbank
-        return mel.clamp(min=c.floor).log().transpose(1, 2)  # (B, n_mels, T)
+        with torch.autocast(wav.device.type, enabled=False):
+            magnitude = torch.fft.rfft(frames.to(self.window.dtype) * self.window, n=c.n_fft).abs()
+            mel = magnitude @ self.filterbank  # (B, T, n_mels)
+        return mel.clamp(min=c.floor).log().transpose(1, 2).to(wav.dtype)  # (B, n_mels, T)

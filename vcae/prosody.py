@@ -18,6 +18,8 @@ from vcae.mel import MelConfig
 
 F0_FLOOR, F0_CEIL = 50.0, 600.0
 """The range of F0 in Hz, of labels and of what is predicted."""
+LOG_MIDDLE = math.log(F0_FLOOR * F0_CEIL) / 2
+"""The middle of that range, as log-F0."""
 
 
 def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -> NDArray[np.float32]:
@@ -29,9 +31,7 @@ def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -
 
     x = samples.astype(np.float64)
     period = 1000 * hop_length / sample_rate  # ms
-    f0, times = pyworld.dio(
-        x, sample_rate, f0_floor=F0_FLOOR, f0_ceil=F0_CEIL, frame_period=period, speed=4
-    )
+    f0, times = pyworld.dio(x, sample_rate, f0_floor=F0_FLOOR, f0_ceil=F0_CEIL, frame_period=period, speed=4)
     f0 = pyworld.stonemask(x, f0, times, sample_rate)[: 1 + len(samples) // hop_length]
     return np.where((f0 >= F0_FLOOR) & (f0 <= F0_CEIL), f0, 0).astype(np.float32)
 
@@ -39,7 +39,9 @@ def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -
 class ProsodyEncoder(nn.Module):
     """Prosody from the mel, `delay` frames late: (B, n_mels, T) -> (B, 3, T).
 
-    F0 is the expectation over `bins` log-spaced pitches between F0_FLOOR and F0_CEIL.
+    F0 is the expectation over `bins` log-spaced pitches between F0_FLOOR and F0_CEIL. After `double()` it
+    computes in float64 but still takes and gives float32: a vocoder adds up F0, and with it rounding errors,
+    which differ between a stream and a whole file.
     """
 
     pitches: Tensor
@@ -54,7 +56,7 @@ class ProsodyEncoder(nn.Module):
         self.blocks = Stack(width, hidden, [1, 1, 2])
         self.norm = ChannelNorm(width)
         self.output = nn.Conv1d(width, bins + 1, 1)
-        pitches = torch.linspace(math.log(F0_FLOOR), math.log(F0_CEIL), bins)
+        pitches = torch.linspace(math.log(F0_FLOOR), math.log(F0_CEIL), bins) - LOG_MIDDLE
         self.register_buffer("pitches", pitches, persistent=False)
 
     def logits(self, mel: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
@@ -65,10 +67,11 @@ class ProsodyEncoder(nn.Module):
 
     def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T) -> (B, 3, T)."""
-        pitch, voicing = self.logits(mel, cache)
-        log_f0 = (pitch.softmax(1) * self.pitches[:, None]).sum(1, keepdim=True)
-        energy = delay(energy_of(mel), self.delay, cache, self)
-        return torch.cat([log_f0, voicing.sigmoid(), energy], dim=1)
+        exact = mel.to(self.output.weight.dtype)
+        pitch, voicing = self.logits(exact, cache)
+        log_f0 = (pitch.softmax(1) * self.pitches[:, None]).sum(1, keepdim=True) + LOG_MIDDLE
+        energy = delay(energy_of(exact), self.delay, cache, self)
+        return torch.cat([log_f0, voicing.sigmoid(), energy], dim=1).to(mel.dtype)
 
 
 def energy_of(mel: Tensor) -> Tensor:
@@ -95,8 +98,8 @@ class F0Statistics:
 
     @classmethod
     def of(cls, prosody: Tensor) -> "F0Statistics":
-        """Of a prosody tensor (B, 3, T), a frame weighted by its voicing."""
-        log_f0, voicing = prosody[:, 0].double(), prosody[:, 1].double()
+        """Of a prosody tensor (B, 3, T); a frame counts from a voicing of one half on."""
+        log_f0, voicing = prosody[:, 0].double(), (4 * prosody[:, 1].double() - 2).clamp(0, 1)
         sums = [voicing, voicing * log_f0, voicing * log_f0.square()]
         return cls(*(float(x.sum()) for x in sums))
 
@@ -108,6 +111,11 @@ class F0Statistics:
     def __add__(self, other: "F0Statistics") -> "F0Statistics":
         return F0Statistics(
             self.frames + other.frames, self.total + other.total, self.squares + other.squares
+        )
+
+    def __sub__(self, other: "F0Statistics") -> "F0Statistics":
+        return F0Statistics(
+            self.frames - other.frames, self.total - other.total, self.squares - other.squares
         )
 
     @property
@@ -144,6 +152,6 @@ def from_labels(f0: Tensor, mel: Tensor) -> Tensor:
     Label i speaks of sample hop * i, the middle of mel frame i + 1; voicing is softened as a network would.
     """
     f0 = delay(f0.unsqueeze(1), 1, None, None)
-    voicing = nn.functional.avg_pool1d((f0 > 0).float(), 3, stride=1, padding=1)
+    voicing = nn.functional.avg_pool1d((f0 > 0).float(), 3, stride=1, padding=1, count_include_pad=False)
     log_f0 = f0.where(f0 > 0, 150.0).log()
     return torch.cat([log_f0, voicing, energy_of(mel)], dim=1)

@@ -17,7 +17,7 @@ from vcae.data import Bank, Batch, Sampler
 from vcae.discriminator import MelDiscriminator, SpectrumDiscriminator
 from vcae.layers import Conv1d
 from vcae.mel import LogMel
-from vcae.prosody import PRIOR, from_labels
+from vcae.prosody import LOG_MIDDLE, PRIOR, from_labels
 from vcae.speaker import SpeakerCode
 from vcae.teacher import PHONES, Teacher, spoken
 from vcae.vocoder import Vocoder
@@ -26,7 +26,10 @@ Losses = dict[str, Tensor]
 
 
 class Phase(NamedTuple):
-    """Where training stands. progress: 0 to 1. started: milestones that are behind us."""
+    """Where training stands. progress: 0 to 1. started: milestones that are behind us.
+
+    generator: all randomness of the step, on the device that trains.
+    """
 
     progress: float
     started: frozenset[str]
@@ -44,8 +47,9 @@ class Stage(nn.Module):
     weights: dict[str, float]
     milestones: dict[str, float]
     adversary: nn.Module
+    log_mel: LogMel
 
-    def batch(self, generator: torch.Generator, device: torch.device) -> Any:
+    def batch(self, generator: torch.Generator) -> Any:
         """Draw a batch."""
         raise NotImplementedError
 
@@ -105,10 +109,10 @@ class TeacherStage(Stage):
         self.milestones = {}
         self.weights = {"ctc": 1.0}
 
-    def batch(self, generator: torch.Generator, device: torch.device) -> Spoken:
+    def batch(self, generator: torch.Generator) -> Spoken:
         """Neighbours in length from anywhere in the list."""
-        bank = self.bank
-        at = int(torch.randint(len(self.recordings), (1,), generator=generator))
+        bank, device = self.bank, generator.device
+        at = int(torch.randint(len(self.recordings), (1,), generator=generator, device=device))
         longest = int(bank.starts[self.recordings[at][0] + 1] - bank.starts[self.recordings[at][0]])
         count = max(1, int(self.batch_seconds * bank.sample_rate / longest))
         chosen = self.recordings[max(0, at - count + 1) : at + 1]
@@ -163,39 +167,48 @@ class AutoencoderStage(Stage):
         self.sampler = sampler
         self.log_mel = LogMel(config.mel)
         self.margin = losses.MarginClassifier(config.speaker_dim, sampler.speakers)
-        self.leak = nn.Sequential(  # finds the speaker in the content code; its gradient is reversed
-            Conv1d(config.content_dim, 128, 5), nn.GELU(), nn.Conv1d(128, sampler.speakers, 1)
+        self.leak = nn.Sequential(  # finds the speaker in the content code
+            Conv1d(config.content_dim, 128, 5),
+            nn.GELU(),
+            nn.AdaptiveAvgPool1d(1),
+            nn.Conv1d(128, sampler.speakers, 1),
+            nn.Flatten(),
         )
-        self.phones = nn.Sequential(Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1))
+        self.phones = nn.Sequential(
+            Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1)
+        )
         self.judge = copy.deepcopy(model.speaker).requires_grad_(False)  # follows the speaker encoder slowly
         self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
         self.milestones = {"adversary": 0.5, "conversion": 0.5}
         self.weights = {
-            "mel": 1.0,
+            "mel": 2.0,
             "pitch": 0.1,
             "voicing": 0.2,
             "margin": 0.1,
-            "leak": 0.1,
+            "leak": 1.0,
+            "hide": 0.05,
             "phones": 0.3,
             "bottleneck": 1.0,
-            "adversary": 0.1,
-            "matching": 0.5,
-            "speaker": 0.5,
-            "content": 0.5,
+            "adversary": 0.05,
+            "matching": 0.3,
+            "speaker": 0.3,
+            "content": 0.3,
             "discriminator": 1.0,
         }
 
-    def batch(self, generator: torch.Generator, device: torch.device) -> Batch:
+    def batch(self, generator: torch.Generator) -> Batch:
         """Crops of speech."""
-        return self.sampler.batch(generator, device)
+        return self.sampler.batch(generator)
 
     def generate(self, batch: Batch, phase: Phase) -> dict[str, Any]:
         """Encode, swap some speakers, decode."""
         model, mel_config, g = self.model, self.model.config.mel, phase.generator
         with torch.no_grad():
             if self.training:
-                for slow, fast in zip(self.judge.parameters(), model.speaker.parameters(), strict=True):
-                    slow.lerp_(fast, 0.01)
+                self.judge.eval()
+                slow, fast = (m.state_dict().values() for m in (self.judge, model.speaker))
+                floats = [(s, f) for s, f in zip(slow, fast, strict=True) if s.is_floating_point()]
+                torch._foreach_lerp_([s for s, _ in floats], [f for _, f in floats], 0.01)
             target = self.log_mel(batch.source)
             noisy = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, g))
             reference = self.log_mel(augment.perturb_wav(batch.reference, augment.REFERENCE, g))
@@ -207,18 +220,14 @@ class AutoencoderStage(Stage):
         speaker = model.speaker.encode(reference)
         with torch.no_grad():
             prosody = model.prosody(noisy)
-            converted = torch.zeros(len(target), dtype=torch.bool, device=target.device)
-            if "conversion" in phase.started:
-                # The second half takes its neighbour's voice, whoever that is.
-                converted[len(target) // 2 :] = True
-                source_f0, target_f0 = _mean_f0(prosody), _mean_f0(model.prosody(reference))
-                other = _neighbour(converted)
-                moved = prosody[:, 0] + (target_f0[other] - source_f0)[:, None]
-                prosody[:, 0] = torch.where(converted[:, None], moved, prosody[:, 0])
-                speaker_of = other
-            else:
-                speaker_of = torch.arange(len(target), device=target.device)
-        speaker_in = SpeakerCode(speaker.embedding[speaker_of], speaker.tokens[speaker_of])
+        kept = len(target)
+        speaker_in = speaker
+        if "conversion" in phase.started:
+            kept = (len(target) + 1) // 2  # the others take the voice of the example before
+            with torch.no_grad():
+                f0 = _mean_f0(model.prosody(reference)).roll(1) - _mean_f0(prosody)
+                prosody[kept:, 0] += f0[kept:, None]
+            speaker_in = SpeakerCode(*(torch.cat([x[:kept], x.roll(1, 0)[kept:]]) for x in speaker))
         mel = model.decode(code.z, prosody, speaker_in)
         late = model.config.delay
         return {
@@ -229,7 +238,7 @@ class AutoencoderStage(Stage):
             "voicing": voicing,
             "speaker": speaker,
             "speaker_in": speaker_in.embedding,
-            "converted": converted,
+            "kept": kept,
             "target": mel_config.standardise(target[..., :-late]),
             "mel": mel_config.standardise(mel[..., late:]),
         }
@@ -237,12 +246,12 @@ class AutoencoderStage(Stage):
     def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Reconstruction, prosody, speaker, disentanglement; later the adversary and conversion."""
         batch: Batch = out["batch"]
-        model, mel, target, kept = self.model, out["mel"], out["target"], ~out["converted"]
+        model, mel, target, kept = self.model, out["mel"], out["target"], out["kept"]
         late = model.config.delay + 1  # label i speaks of mel frame i + 1, which comes out `delay` later
         f0 = batch.f0[:, :-late]
         result = {
-            "mel": F.l1_loss(mel[kept], target[kept]),
-            "pitch": losses.pitch_loss(out["pitch"][..., late:], f0, model.prosody.pitches),
+            "mel": F.l1_loss(mel[:kept], target[:kept]),
+            "pitch": losses.pitch_loss(out["pitch"][..., late:], f0, model.prosody.pitches + LOG_MIDDLE),
             "voicing": F.binary_cross_entropy_with_logits(
                 out["voicing"][:, 0, late:].float(), (f0 > 0).float()
             ),
@@ -250,34 +259,37 @@ class AutoencoderStage(Stage):
             "bottleneck": out["code"].loss,
         }
         z = out["code"].z
-        strength = min(1.0, phase.progress / 0.3)
-        found = self.leak(losses.reverse_gradient(z, strength)).mean(-1)  # (B, speakers)
-        result["leak"] = losses.known_cross_entropy(found, batch.speaker)
-        if (batch.phones >= 0).any():
-            # A code frame is heard `delay` mel frames late, on top of the two that it spans.
-            result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
+        result["leak"], result["hide"] = losses.leak_losses(self.leak, z, batch.speaker)
+        # Code frame i ends with mel frame 2 i + 1 and speaks of two frames earlier, so of label i - 1.
+        result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
             fake = self.adversary(mel, known)
             with torch.no_grad():
                 real = self.adversary(target, out["speaker"].embedding)
             result["adversary"] = losses.hinge_generator(fake)
-            pick = [x[kept] for x in real[1]], [x[kept] for x in fake[1]]
-            result["matching"] = losses.feature_matching((real[0], pick[0]), (fake[0], pick[1]))
+            alike = [[x[:kept] for x in features] for _, features in (real, fake)]
+            result["matching"] = losses.feature_matching(*alike)
         if "conversion" in phase.started:
             result |= self._conversion_losses(out)
         return result
 
     def _conversion_losses(self, out: dict[str, Any]) -> Losses:
         """What comes out in another voice must be near that voice, and be encoded as what went in."""
-        model, moved = self.model, out["converted"]
-        mel = model.config.mel.unstandardise(out["mel"][moved])
+        model, kept = self.model, out["kept"]
+        mel = model.config.mel.unstandardise(out["mel"][kept:])
         mel = mel[..., : mel.shape[-1] // 2 * 2]
-        again = model.content(mel)  # in step with the source: the decoder's delay is cut off already
-        before = out["content"].detach()[moved][..., : again.shape[-1]]
+        # The encoder only judges here: trained to agree with itself, it would say less and less. And what is
+        # made up must not count for its statistics of the corpus.
+        fixed = {name: p.detach() for name, p in model.content.named_parameters()}
+        model.content.eval()
+        again = torch.func.functional_call(model.content, fixed, (mel,))
+        model.content.train(self.training)
+        # Both are in step with the source: the decoder's delay is cut off already.
+        before = out["content"].detach()[kept:, :, : again.shape[-1]]
         voice = self.judge.encode(mel).embedding
         return {
-            "speaker": 1 - (voice * out["speaker_in"].detach()[moved]).sum(1).mean(),
+            "speaker": 1 - (voice * out["speaker_in"].detach()[kept:]).sum(1).mean(),
             "content": F.l1_loss(again, before),
         }
 
@@ -288,19 +300,14 @@ class AutoencoderStage(Stage):
         return {"discriminator": losses.hinge_discriminator(real, fake)}
 
     def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
-        """The first target and what was made of it; the last converted one."""
-        return {"target": out["target"][0], "decoded": out["mel"][0], "converted": out["mel"][-1]}
+        """The first target and what was made of it; the last one, which is converted once that is trained."""
+        shown = {"target": out["target"][0], "decoded": out["mel"][0]}
+        return shown if out["kept"] == len(out["mel"]) else shown | {"converted": out["mel"][-1]}
 
     @property
     def product(self) -> dict[str, nn.Module]:
         """The autoencoder."""
         return {"autoencoder": self.model}
-
-
-def _neighbour(converted: Tensor) -> Tensor:
-    """Index of the speaker that each example is given: its own, or that of the example before."""
-    index = torch.arange(len(converted), device=converted.device)
-    return torch.where(converted, index.roll(1), index)
 
 
 def _mean_f0(prosody: Tensor) -> Tensor:
@@ -341,9 +348,9 @@ class VocoderStage(Stage):
             self.autoencoder.eval()
         return self
 
-    def batch(self, generator: torch.Generator, device: torch.device) -> Batch:
+    def batch(self, generator: torch.Generator) -> Batch:
         """Crops of speech."""
-        return self.sampler.batch(generator, device)
+        return self.sampler.batch(generator)
 
     def generate(self, batch: Batch, phase: Phase) -> dict[str, Any]:
         """Make sound of a mel, natural or decoded."""
@@ -374,7 +381,7 @@ class VocoderStage(Stage):
             with torch.no_grad():
                 real = self.adversary(target)
             result["adversary"] = losses.hinge_generator(fake)
-            result["matching"] = losses.feature_matching(real, fake)
+            result["matching"] = losses.feature_matching(real[1], fake[1])
         return result
 
     def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:

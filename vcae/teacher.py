@@ -14,10 +14,15 @@ from vcae.data import Bank
 from vcae.layers import ChannelNorm, Conv1d, Stack
 from vcae.mel import LogMel, MelConfig
 
-PHONES = (
-    "<blank> AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-).split()
+PHONES = [
+    *("<blank>", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY"),
+    *("F", "G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S"),
+    *("SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
+]
 """CMUdict's phones without stress; CTC's blank first, which in frame labels is silence."""
+
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @cache
@@ -30,16 +35,17 @@ def _lexicon() -> dict[str, list[list[str]]]:
 
 def phones_of(text: str) -> list[int] | None:
     """Indices into PHONES of an English sentence, or None where a word is not in CMUdict (Lenzo, 1993)."""
+    lexicon = _lexicon()
     result: list[int] = []
-    for word in re.findall(r"[a-z']+|\d", text.lower().replace("’", "'").replace("-", " ")):
-        found = _lexicon().get(word) or _lexicon().get(word.strip("'")) or _lexicon().get(_DIGITS.get(word, ""))
+    for word in re.findall(
+        r"[^\W\d_](?:'?[^\W\d_])*'?|\d", text.lower().replace("\u2019", "'").replace("-", " ")
+    ):
+        word = DIGITS[int(word)] if word.isdigit() else word
+        found = lexicon.get(word) or lexicon.get(word.strip("'"))
         if not found:
             return None
         result += [PHONES.index(p.rstrip("012")) for p in found[0]]
     return result or None
-
-
-_DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True))
 
 
 class Teacher(nn.Module):
@@ -64,7 +70,7 @@ def spoken(bank: Bank, longest: float = 12.0) -> list[tuple[int, list[int]]]:
     """Recordings that the teacher can learn from: (index, phones), shortest first.
 
     Left out are those without English text, with unknown words, longer than `longest` seconds, or whose
-    text cannot be as long as it is (two code frames a phone are wanted; the transcript may be wrong).
+    text cannot be theirs: CTC wants more frames than phones, here 1.3 times as many.
     """
     found = []
     for i, text in enumerate(bank.texts):
@@ -89,7 +95,7 @@ def align(bank: Bank, teacher: Teacher, worst: float = -1.5) -> float:
     for i, phones in track(spoken(bank, longest=60), "Aligning"):
         begin, end = int(bank.starts[i]), int(bank.starts[i + 1])
         wav = bank.samples[begin:end].to(device).float()[None, None] / 32768
-        probability = teacher(log_mel(wav)).transpose(1, 2)  # (1, T, phones)
+        probability = teacher(log_mel(wav)).transpose(1, 2).contiguous()  # (1, T, phones)
         path, score = forced_align(probability, torch.tensor([phones], device=device))
         if score.mean() > worst:
             bank.phones[begin // (2 * hop) : end // (2 * hop)] = _fill(path[0]).to(bank.phones)

@@ -1,7 +1,8 @@
 """The training loop: one, explicit, for every stage.
 
-It stops after a number of steps or of minutes, writes a checkpoint every so often, at the end and when told
-to stop (SIGTERM, Ctrl-C), and goes on from it exactly: all randomness of a step comes from (seed, step, rank).
+It stops after a number of steps or of minutes, writes a checkpoint every so often, at the end and when
+told to stop (SIGTERM, Ctrl-C), and goes on from it exactly: all randomness of a step comes from (seed,
+step).
 """
 
 import signal
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vcae.autoencoder import Autoencoder
-from vcae.checkpoint import CheckpointError, load_tensors, save, save_tensors
+from vcae.checkpoint import CheckpointError, save
+from vcae.layers import Stack
 from vcae.stages import Phase, Stage
+from vcae.tensors import load_tensors, save_tensors
 from vcae.vocoder import Vocoder
 
 
@@ -44,9 +47,8 @@ class TrainConfig:
     log_steps: int = 20
     validate_steps: int = 500
     validate_batches: int = 4
-    devices: int = 1
-    precision: str | None = None
-    """Of Fabric; by default bf16-mixed on a GPU and 32-true elsewhere."""
+    precision: Literal["32-true", "bf16-mixed"] | None = None
+    """By default bf16-mixed on a GPU and 32-true elsewhere."""
     compile: bool = False
     """Compile the networks (torch.compile); worth it on a GPU for runs of more than some minutes."""
 
@@ -57,7 +59,9 @@ class Trainer:
     Raises ValueError where neither `steps` nor `minutes` says when to end.
     """
 
-    def __init__(self, stage: Stage, folder: Path, config: TrainConfig, validation: Stage | None = None) -> None:
+    def __init__(
+        self, stage: Stage, folder: Path, config: TrainConfig, validation: Stage | None = None
+    ) -> None:
         if config.steps is None and config.minutes is None:
             raise ValueError("training needs an end: give steps or minutes")
         on_gpu = torch.cuda.is_available()
@@ -65,11 +69,11 @@ class Trainer:
         self.folder = folder
         self.fabric = Fabric(
             accelerator="cuda" if on_gpu else "cpu",
-            devices=config.devices,
-            precision=config.precision or ("bf16-mixed" if on_gpu else "32-true"),  # type: ignore[arg-type]
+            devices=1,
+            precision=config.precision or ("bf16-mixed" if on_gpu else "32-true"),
         )
-        if config.devices > 1:
-            self.fabric.launch()
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True  # batches are all of one shape
         self.device = self.fabric.device
         self.stage = stage.to(self.device)
         self.validation_batches = (validation or stage).batch
@@ -78,7 +82,11 @@ class Trainer:
         self.adversary = [p for p in stage.adversary.parameters() if p.requires_grad]
         self.optimisers = [
             torch.optim.AdamW(
-                group, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+                group,
+                config.learning_rate,
+                betas=config.betas,
+                weight_decay=config.weight_decay,
+                fused=on_gpu,
             )
             for group in (self.generator, self.adversary)
             if group
@@ -99,8 +107,9 @@ class Trainer:
     @property
     def progress(self) -> float:
         """0 at the start, 1 at the end, by whichever of steps and minutes is further on."""
-        by_steps = self.step / self.config.steps if self.config.steps else 0.0
-        by_time = self.elapsed / 60 / self.config.minutes if self.config.minutes else 0.0
+        steps, minutes = self.config.steps, self.config.minutes
+        by_steps = 0.0 if steps is None else self.step / steps if steps else 1.0
+        by_time = 0.0 if minutes is None else self.elapsed / 60 / minutes if minutes else 1.0
         return min(1.0, max(by_steps, by_time))
 
     def run(self) -> None:
@@ -109,13 +118,16 @@ class Trainer:
         if self.checkpoint.exists():
             self.resume()
         if self.config.compile:
-            for model in self.stage.product.values():
-                for part in model.children():
+            for part in self.stage.modules():
+                if isinstance(part, Stack):
                     part.compile()
-        writer = SummaryWriter(str(self.folder / "tensorboard" / self.stage.name))
-        line = _ProgressLine(self)
+        logs = self.folder / "tensorboard" / self.stage.name
         self.stage.train()
-        with self._stop_signals():
+        with (
+            SummaryWriter(str(logs), purge_step=self.step) as writer,
+            _ProgressLine(self) as line,
+            self._stop_signals(),
+        ):
             last_save = clock = time.monotonic()
             while self.progress < 1 and not self.stopping:
                 batch, phase = self._next()
@@ -131,20 +143,19 @@ class Trainer:
                 if now - last_save > 60 * self.config.checkpoint_minutes:
                     self.save()
                     last_save = time.monotonic()
-        if self.step % self.config.validate_steps:
-            self.validate(writer)
-        self.save()
-        writer.close()
+            self.save()  # before anything else: whoever asked to stop may not wait long
+            if self.step % self.config.validate_steps and not self.stopping:
+                self.validate(writer)
 
     def _next(self) -> tuple[Any, Phase]:
-        """The batch and the phase of this step, all randomness seeded by (seed, step, rank)."""
+        """The batch and the phase of this step, all randomness seeded by (seed, step)."""
         for name, at in {**self.stage.milestones, "decay": self.config.decay}.items():
             if name not in self.started and self.progress >= at:
                 self.started[name] = self.step
                 if name == "decay":
                     self.decay_from = self.progress
-        generator = _seeded(self.config.seed, self.step, self.fabric.global_rank)
-        batch = self.stage.batch(generator, self.device)
+        generator = _seeded(self.config.seed, self.step, self.device)
+        batch = self.stage.batch(generator)
         return batch, Phase(self.progress, frozenset(self.started), generator)
 
     def _train_step(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
@@ -171,17 +182,14 @@ class Trainer:
     def _descend(
         self, losses: dict[str, Tensor], optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]
     ) -> Tensor:
-        """Weigh, back-propagate, average over devices, clip, step; the gradient's norm."""
+        """Weigh, back-propagate, clip, step; the gradient's norm."""
         rate = self.config.learning_rate * self._rate_factor()
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         terms = [self.stage.weights[n] * x for n, x in losses.items() if n in self.stage.weights]
-        torch.stack([t.float() for t in terms]).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack([t.float() for t in terms]).sum().backward()
         with_gradient = [p for p in parameters if p.grad is not None]
-        if self.fabric.world_size > 1:
-            for p in with_gradient:
-                p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")  # type: ignore[assignment]
         norm = nn.utils.clip_grad_norm_(with_gradient, self.config.clip, error_if_nonfinite=False)
         if norm.isfinite():  # a step on a bad batch is left out
             optimiser.step()
@@ -205,11 +213,13 @@ class Trainer:
     def _follow(self) -> None:
         """Exponential moving average of the weights, quicker while there are few steps."""
         keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        floats: list[tuple[Tensor, Tensor]] = []
+        others: list[tuple[Tensor, Tensor]] = []
         for name, t in self._product_state().items():
-            if t.is_floating_point():
-                self.ema[name].lerp_(t, 1 - keep)
-            else:
-                self.ema[name].copy_(t)
+            (floats if t.is_floating_point() else others).append((self.ema[name], t))
+        torch._foreach_lerp_([slow for slow, _ in floats], [fast for _, fast in floats], 1 - keep)
+        for slow, fast in others:
+            slow.copy_(fast)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -233,34 +243,33 @@ class Trainer:
         self.stage.eval()
         with self.averaged():
             for k in range(self.config.validate_batches):
-                generator = _seeded(self.config.seed, -1 - k, 0)
-                batch = self.validation_batches(generator, self.device)
-                phase = Phase(self.progress, frozenset(self.started) - {"conversion"}, generator)
+                generator = _seeded(self.config.seed, -1 - k, self.device)
+                batch = self.validation_batches(generator)
+                phase = Phase(self.progress, frozenset(self.started), generator)
                 with self.fabric.autocast():
                     out = self.stage.generate(batch, phase)
                     result = self.stage.generator_losses(out, phase)
                 for name, x in result.items():
-                    totals[name] = totals.get(name, 0.0) + float(x) / self.config.validate_batches
+                    totals[name] = totals.get(name, 0.0) + _value(x) / self.config.validate_batches
         self.stage.train()
         torch.set_rng_state(outside)
         self._log(writer, "validation", totals)
         for name, mel in self.stage.pictures(out).items():
             writer.add_image(name, _picture(mel), self.step)
         for name, wav in self.stage.sounds(out).items():
-            writer.add_audio(name, wav.float().cpu().unsqueeze(0).clamp(-1, 1), self.step, 16_000)
+            sample_rate = self.stage.log_mel.config.sample_rate
+            writer.add_audio(name, wav.float().cpu().unsqueeze(0).clamp(-1, 1), self.step, sample_rate)
         shown = "  ".join(f"{n} {x:.3f}" for n, x in totals.items())
         self.console.print(f"{self.stage.name} {self.step}: validation  {shown}", highlight=False)
         return totals
 
     def _log(self, writer: SummaryWriter, kind: str, losses: dict[str, Any]) -> None:
         for name, x in losses.items():
-            writer.add_scalar(f"{kind}/{name}", float(x), self.step)
+            writer.add_scalar(f"{kind}/{name}", _value(x), self.step)
         writer.add_scalar("learning_rate", self.config.learning_rate * self._rate_factor(), self.step)
 
     def save(self) -> None:
         """Write the checkpoint, and the averaged models beside it."""
-        if self.fabric.global_rank:
-            return
         tensors = {f"stage.{n}": t for n, t in self.stage.state_dict().items()}
         tensors |= {f"ema.{n}": t for n, t in self.ema.items()}
         for k, optimiser in enumerate(self.optimisers):
@@ -272,7 +281,7 @@ class Trainer:
             "started": self.started,
             "decay_from": self.decay_from,
         }
-        save_tensors(self.checkpoint, _unshared(tensors), about)
+        save_tensors(self.checkpoint, tensors, about)
         with self.averaged():
             for name, model in self.stage.product.items():
                 if isinstance(model, Autoencoder | Vocoder):
@@ -289,11 +298,14 @@ class Trainer:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
         try:
+            self.step, self.elapsed = about["step"], about["elapsed"]
+            self.started, self.decay_from = about["started"], about["decay_from"]
             self.stage.load_state_dict(under("stage."))
-            for n, t in under("ema.").items():
-                self.ema[n].copy_(t)
+            averages = under("ema.")
+            for n, slow in self.ema.items():
+                slow.copy_(averages[n])
         except (RuntimeError, KeyError) as error:
-            first = str(error).splitlines()[0]
+            first = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"{self.checkpoint}: of other networks than these ({first}); train in an empty folder"
             ) from error
@@ -302,9 +314,8 @@ class Trainer:
             for n, t in under(f"optimiser.{k}.").items():
                 index, key = n.split(".")
                 state.setdefault(int(index), {})[key] = t
-            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-        self.step, self.elapsed = about["step"], about["elapsed"]
-        self.started, self.decay_from = about["started"], about["decay_from"]
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.console.print(f"{self.stage.name}: going on from step {self.step}", highlight=False)
 
     @contextmanager
@@ -333,43 +344,42 @@ class _ProgressLine:
         self.shown = time.monotonic()
         self.steps, self.seconds = 0, 0.0
 
+    def __enter__(self) -> "_ProgressLine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
     def update(self, losses: dict[str, Tensor], batch: Any) -> None:
         """After each step; shows something every second (a terminal) or minute."""
         wav = batch[0]  # (B, 1, N)
         self.steps += 1
-        self.seconds += wav.shape[0] * wav.shape[-1] / 16_000
+        self.seconds += wav.shape[0] * wav.shape[-1] / self.trainer.stage.log_mel.config.sample_rate
         since = time.monotonic() - self.shown
         if since < (1 if self.status else 60) and self.trainer.progress < 1:
             return
-        values = "  ".join(f"{n} {float(x):.3f}" for n, x in losses.items())
+        values = "  ".join(f"{n} {_value(x):.3f}" for n, x in losses.items())
         text = (
             f"{self.trainer.stage.name} {self.trainer.step} ({self.trainer.progress:.0%})  "
             f"{self.steps / since:.2f} steps/s  {self.seconds / since:.0f} h/h  {values}"
         )
         if self.status:
             self.status.update(text)
-            if self.trainer.progress >= 1:
-                self.status.stop()
         else:
             self.trainer.console.print(text, highlight=False, soft_wrap=True)
         self.shown, self.steps, self.seconds = time.monotonic(), 0, 0.0
 
 
-def _seeded(seed: int, step: int, rank: int) -> torch.Generator:
+def _value(x: Tensor | float) -> float:
+    return float(x.detach() if isinstance(x, Tensor) else x)
+
+
+def _seeded(seed: int, step: int, device: torch.device) -> torch.Generator:
     """A generator for one step, and torch's own one with it (noise in the networks)."""
-    mixed = ((seed * 1_000_003 + step) * 1_009 + rank) % 2**63
+    mixed = (seed * 1_000_003 + step) % 2**63
     torch.manual_seed(mixed)
-    return torch.Generator().manual_seed(mixed)
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of those tensors that share memory, which safetensors does not take."""
-    seen: set[int] = set()
-    result = {}
-    for name, t in tensors.items():
-        result[name] = t.clone() if t.data_ptr() in seen else t
-        seen.add(t.data_ptr())
-    return result
+    return torch.Generator(device).manual_seed(mixed)
 
 
 def _picture(mel: Tensor) -> Tensor:

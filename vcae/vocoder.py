@@ -52,14 +52,12 @@ class Vocoder(nn.Module):
         self.norm = ChannelNorm(config.width)
         self.filters = nn.Conv1d(config.width, 4 * bins, 1)
         nn.init.normal_(self.filters.weight, std=0.01)
-        nn.init.zeros_(self.filters.bias)
+        self.filters.bias.data.zero_()  # type: ignore[union-attr]
 
         fixed = torch.Generator().manual_seed(0)
         self.register_buffer("window", torch.hann_window(mel.win_length), persistent=False)
         # About ten seconds of noise, so that a stream and a whole file are given the same.
-        self.register_buffer(
-            "noise", torch.randn(997, mel.hop_length, generator=fixed), persistent=False
-        )
+        self.register_buffer("noise", torch.randn(997, mel.hop_length, generator=fixed), persistent=False)
         envelope, level = _envelope(mel, bins)
         self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
@@ -81,12 +79,14 @@ class Vocoder(nn.Module):
     def source(self, prosody: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
         """Spectra of the voiced and of the noise source, both about flat with magnitude 1.
 
-        (B, 3, T) -> 2 x (B, bins, T), complex. Within a frame F0 stays; from frame to frame the phase goes on.
+        (B, 3, T) -> 2 x (B, bins, T), complex. Within a frame F0 stays; the phase goes on from frame to
+        frame.
         """
         c = self.config.mel
         log_f0, voicing = prosody[:, 0], prosody[:, 1]  # (B, T)
-        f0 = log_f0.exp() / c.sample_rate  # cycles a sample
-        middle = self._phase(f0.double() * c.hop_length, voicing.double(), cache)  # (B, T), cycles
+        exact = log_f0.double().exp() / c.sample_rate  # cycles a sample
+        f0 = exact.float()
+        middle = self._phase(exact * c.hop_length, voicing.double(), cache)  # (B, T), cycles
         steps = torch.arange(c.win_length, device=f0.device) - c.win_length / 2
         cycles = middle.frac().float().unsqueeze(-1) + f0.unsqueeze(-1) * steps  # (B, T, win_length)
         pulses = _harmonics(cycles, 0.5 / f0.unsqueeze(-1)) * (2 / self.window.sum())
@@ -103,9 +103,7 @@ class Vocoder(nn.Module):
         rounding errors of a stream do not add up for ever.
         """
         keep = (2 * voicing).clamp(max=1)
-        state = advance.new_zeros(advance.shape[0]) if cache is None else cache.get((self, "phase"))
-        if state is None:
-            state = advance.new_zeros(advance.shape[0])
+        state = (cache or {}).get((self, "phase"), advance.new_zeros(advance.shape[0]))
         phases = []
         for k, a in zip(keep.unbind(1), advance.unbind(1), strict=True):
             state = k * state + a
@@ -131,8 +129,8 @@ class Vocoder(nn.Module):
     def _overlap_add(self, frames: Tensor, cache: Cache | None) -> Tensor:
         """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a frame waits q frames."""
         quarters = frames.unflatten(1, (4, -1)).unbind(1)  # 4 x (B, hop_length, T)
-        hops = sum(delay(x, q, cache, (self, "quarter", q)) for q, x in enumerate(quarters))
-        assert isinstance(hops, Tensor)
+        waited = [delay(x, q, cache, (self, "quarter", q)) for q, x in enumerate(quarters)]
+        hops = torch.stack(waited).sum(0)
         return hops.transpose(1, 2).flatten(1).unsqueeze(1) / 1.5  # 1.5: what squared Hann windows sum to
 
 

@@ -1,0 +1,256 @@
+"""The command line: one function a subcommand.
+
+Exit status: 0 when all went well, 1 when some of several files could not be used (each is told), 2 when
+nothing could be done. What a user can mend is told in one line, without a traceback.
+"""
+
+import sys
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from tyro.conf import Positional, arg
+
+from vcae.audio import WRITABLE, Audio, find_audio, write
+from vcae.converter import Converter, load
+from vcae.errors import VcaeError
+from vcae.output import check_output, replacing
+from vcae.speaker import Voice
+
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+app = tyro.extras.SubcommandApp()
+
+Weights = Annotated[Path | None, arg(help="folder of weights that training wrote; default: the bundled")]
+Device = Annotated[str, arg(help="where to compute: cpu, cuda, cuda:1, mps")]
+References = Annotated[
+    tuple[Path, ...], arg(help="recordings of the target speaker, or one .voice file", metavar="REF")
+]
+Sources = Positional[tuple[Path, ...]]
+
+
+@app.command
+def convert(
+    sources: Sources,
+    voice: References,
+    out: Path,
+    pitch_shift: float = 0.0,
+    strength: float = 1.0,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Say what SOURCES say in another voice.
+
+    One file is written to --out; of several, or of folders, each to a WAV file of the same name under --out.
+
+    Args:
+        sources: recordings, or folders of them
+        voice: whose voice to speak in
+        out: a file for one source, else a folder
+        pitch_shift: semitones on top of the move to the voice's range
+        strength: 1 is the voice, 0 the source's own
+    """
+    plan = _plan(sources, out, keep=voice)
+    converter = _load(weights, device)
+    target = converter.voice(_references(voice))
+
+    def one(source: Path, path: Path) -> None:
+        write(path, converter.convert(source, target, pitch_shift, strength))
+
+    _report(_each(plan, one))
+
+
+@app.command
+def reconstruct(sources: Sources, out: Path, weights: Weights = None, device: Device = "cpu") -> None:
+    """Encode SOURCES and decode them in their own voice: the plain autoencoder.
+
+    Args:
+        sources: recordings, or folders of them
+        out: a file for one source, else a folder
+    """
+    plan = _plan(sources, out)
+    converter = _load(weights, device)
+    _report(_each(plan, lambda source, path: write(path, converter.reconstruct(source))))
+
+
+@app.command
+def embed(
+    files: Sources,
+    out: Path,
+    content: bool = False,
+    units: bool = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Write speaker codes of FILES to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.
+
+    Args:
+        files: recordings, or folders of them
+        out: the archive, NAME.npz
+        content: content codes instead: an array (D, T) a file, under the file's name
+        units: ids of the content codes instead, (T,) a file; weights with a discrete bottleneck only
+    """
+    check_output(out, [".npz"])
+    plan = [(path, out) for file in _some(files) for path in _audio_in(file)]
+    converter = _load(weights, device)
+    if units and not converter.autoencoder.bottleneck.discrete:
+        raise VcaeError("these weights have a continuous code, which has no units; use --content")
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def one(path: Path, _: Path) -> None:
+        if content or units:
+            code = converter.content(path)
+            arrays[str(path)] = (code.z if code.ids is None or not units else code.ids).numpy()
+        else:
+            arrays[str(path)] = converter.embed(path)
+
+    failed = _each(plan, one)
+    if not (content or units):
+        arrays = {"files": np.array(list(arrays)), "embeddings": np.stack(list(arrays.values()))}
+    _write_npz(out, arrays)
+    _report(failed)
+
+
+@app.command
+def voice(references: Sources, out: Path, weights: Weights = None, device: Device = "cpu") -> None:
+    """Keep the voice of one speaker in a file, to convert with it later.
+
+    Args:
+        references: recordings of the speaker
+        out: the file, NAME.voice
+    """
+    check_output(out, [".voice"])
+    _load(weights, device).voice(_references(references)).save(out)
+
+
+@app.command
+def mix(voices: Sources, out: Path, weights: tuple[float, ...] = ()) -> None:
+    """Make a voice that lies between others.
+
+    Args:
+        voices: `.voice` files
+        out: the file, NAME.voice
+        weights: how much of each; default: as much of each
+    """
+    check_output(out, [".voice"])
+    Voice.mix([Voice.load(v) for v in voices], weights or None).save(out)
+
+
+def _load(weights: Path | None, device: str) -> Converter:
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError):
+        raise VcaeError(f"there is no device '{device}' here; use --device cpu") from None
+    return load(weights, device)
+
+
+def _some(paths: Iterable[Path]) -> list[Path]:
+    paths = list(dict.fromkeys(paths))
+    if not paths:
+        raise VcaeError("no recording was given; name one or more, or a folder, before the options")
+    return paths
+
+
+def _references(paths: Iterable[Path]) -> list[str | Path | Audio]:
+    """Files as they are, folders as what is in them."""
+    return [found for path in _some(paths) for found in (_audio_in(path) if path.is_dir() else [path])]
+
+
+def _audio_in(path: Path) -> list[Path]:
+    found = find_audio(path)
+    if not found:
+        raise VcaeError(f"{path}: holds no audio files; name a folder that does, or the files")
+    return found
+
+
+def _plan(sources: Iterable[Path], out: Path, keep: Iterable[Path] = ()) -> list[tuple[Path, Path]]:
+    """Which file is written for which source.
+
+    Raises VcaeError where two would be one, where it is a source or among what to `keep`, and where it
+    cannot be written.
+    """
+    sources = _some(sources)
+    if len(sources) == 1 and not sources[0].is_dir() and not out.is_dir():
+        plan = [(sources[0], out)]
+    else:
+        plan = []
+        for source in sources:
+            for path in _audio_in(source):
+                name = path.relative_to(source) if source.is_dir() else Path(path.name)
+                plan.append((path, out / name.with_suffix(".wav")))
+    untouched = {path.resolve() for path in (*keep, *(source for source, _ in plan))}
+    taken: dict[Path, Path] = {}
+    for source, path in plan:
+        if path in taken:
+            raise VcaeError(f"{path}: both {taken[path]} and {source} would go there; convert them apart")
+        if path.resolve() in untouched:
+            raise VcaeError(f"{path}: is read itself; write somewhere else")
+        taken[path] = source
+    if plan[0][1] == out:
+        check_output(out, WRITABLE)
+    else:
+        if out.suffix.lower() in WRITABLE and not out.is_dir():
+            raise VcaeError(f"{out}: several files do not go into one; name a folder")
+        for folder in sorted({path.parent for _, path in plan}):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise VcaeError(f"{folder}: cannot be made ({error.strerror}); name another --out") from None
+    return plan
+
+
+def _each(plan: list[tuple[Path, Path]], do: Callable[[Path, Path], None]) -> int:
+    """Do it for every source; how many failed and were told. Raises where there is but one, or none works."""
+    failed = 0
+    quiet = len(plan) < 2 or not err.is_terminal
+    for source, path in track(plan, "", console=err, disable=quiet, transient=True):
+        try:
+            do(source, path)
+        except VcaeError as error:
+            if len(plan) == 1:
+                raise
+            err.print(f"vcae: {error}")
+            failed += 1
+    if failed == len(plan):
+        raise VcaeError("none of the files could be used")
+    return failed
+
+
+def _report(failed: int) -> None:
+    if failed:
+        err.print(f"vcae: {failed} could not be used, see above; the others are done")
+        sys.exit(1)
+
+
+def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """What np.savez writes, but under any names."""
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, array, allow_pickle=False)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app.cli(
+            config=(tyro.conf.FlagCreatePairsOff,),
+            prog="vcae",
+            description="Voice conversion with a feature-disentangling autoencoder.",
+        )
+    except VcaeError as error:
+        err.print(f"vcae: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""What is raised for something that a user can mend."""
+
+
+class VcaeError(ValueError):
+    """Bad input. The message is one line that names the file and says what to do about it.
+
+    The command line prints it, without a traceback.
+    """
