@@ -29,7 +29,7 @@ def main(folder: Positional[Path], out: Path, losses: tuple[str, ...] = ("mel", 
     )
     for axis, (stage, loss, events) in zip(axes[0], panels, strict=True):
         for kind, style in (("train", {"alpha": 0.3}), ("validation", {"marker": "."})):
-            points = events.Scalars(f"{kind}/{loss}")
+            points = events.Scalars(f"{kind}/{loss}") if f"{kind}/{loss}" in events.scalars.Keys() else []
             axis.plot([p.step for p in points], [p.value for p in points], label=kind, **style)
         axis.set(title=f"{stage}: {loss}", xlabel="step")
         axis.legend()

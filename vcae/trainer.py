@@ -199,7 +199,7 @@ class Trainer:
         """Warm-up, constant, then linear decay from where it started."""
         factor = min(1.0, (self.step + 1) / max(self.config.warm_up, 1))
         if "decay" in self.started:
-            factor *= (1 - self.progress) / max(1 - self.decay_from, 1e-6)
+            factor *= min(1.0, (1 - self.progress) / max(1 - self.decay_from, 1e-6))
         return factor
 
     def _product_state(self) -> dict[str, Tensor]:

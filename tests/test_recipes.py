@@ -1,0 +1,102 @@
+"""The recipes as a user runs them, and the README's own commands."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import vcae
+from vcae.audio import read
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # tests run beside one another
+    return subprocess.run(
+        list(map(str, command)), cwd=cwd, env=one_thread, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A folder in which `recipes/bundled.py --tiny` has trained all three stages."""
+    out = tmp_path_factory.mktemp("toy")
+    done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_toy_recipe_makes_weights_that_convert(toy):
+    for stage in ("teacher", "autoencoder", "vocoder"):
+        assert (toy / f"{stage}.ckpt").is_file()
+    out = vcae.load(toy).reconstruct(ROOT / "demo/voices/vcc2016-SF1-200001.flac")
+    assert out.duration > 3
+
+
+def test_what_is_done_is_not_done_again(toy):
+    before = {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")}
+    done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", toy, "--stages", "vocoder")
+    assert done.returncode == 0, done.stderr
+    assert "going on from step 12" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")} == before
+
+
+def test_the_curves_are_drawn(toy, tmp_path):
+    done = run(sys.executable, "recipes/curves.py", toy, "--out", tmp_path / "curves.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def blocks() -> list[str]:
+    """Every command line in the README, continued and commented lines made plain."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+
+
+def test_the_first_command_converts(tmp_path):
+    """What follows the installation, word by word; the output goes elsewhere."""
+    (convert,) = [part.strip() for part in blocks()[0].split("&&") if "vcae convert" in part]
+    words = [tmp_path / w if w == "converted.wav" else w for w in shlex.split(convert)]
+    done = run(sys.executable, "-m", *words)
+    assert done.returncode == 0, done.stderr
+    source = read(ROOT / words[2])
+    assert len(read(tmp_path / "converted.wav").samples) == len(source.samples)
+
+
+def test_ci_runs_the_second_command_of_the_readme():
+    test = next(line for line in blocks() if "pytest" in line)
+    assert test == blocks()[1]
+    assert "python -m pytest' README.md" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_every_command_in_the_readme_exists():
+    names = {shlex.split(line)[1] for line in blocks() if line.startswith("vcae ")}
+    assert names == {"convert", "voice", "mix", "embed", "reconstruct"}
+    for path in re.findall(r"recipes/\w+\.py", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert (ROOT / path).is_file()
+
+
+def test_importing_the_package_costs_little_more_than_torch():
+    """How much is timed by hand; here, that nothing heavy comes along."""
+    code = (
+        "import torch, sys; before = set(sys.modules); import vcae; "
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}; "
+        "print(*sorted(new & {'librosa', 'gradio', 'scipy', 'matplotlib', 'av', 'lightning_fabric', "
+        "'torchaudio', 'vector_quantize_pytorch', 'resemblyzer', 'pyworld', 'tyro'}))"
+    )
+    assert run(sys.executable, "-c", code).stdout.strip() == ""
+
+
+def test_weights_fit_their_budget():
+    sizes = [p.stat().st_size for p in (ROOT / "vcae/weights").glob("*.safetensors")]
+    assert len(sizes) == 2
+    assert max(sizes) < 15 * 2**20 and sum(sizes) < 32 * 2**20
+    converter = vcae.load()
+    for model in (converter.autoencoder, converter.vocoder):
+        assert all(torch.isfinite(p).all() for p in model.parameters())
