@@ -20,7 +20,7 @@ from vcae.mel import LogMel
 from vcae.prosody import LOG_MIDDLE, PRIOR, from_labels
 from vcae.speaker import SpeakerCode
 from vcae.teacher import PHONES, Teacher, spoken
-from vcae.vocoder import Vocoder
+from vcae.vocoder import Vocoder, griffin_lim
 
 Losses = dict[str, Tensor]
 
@@ -303,6 +303,13 @@ class AutoencoderStage(Stage):
         """The first target and what was made of it; the last one, which is converted once that is trained."""
         shown = {"target": out["target"][0], "decoded": out["mel"][0]}
         return shown if out["kept"] == len(out["mel"]) else shown | {"converted": out["mel"][-1]}
+
+    def sounds(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """The same, by Griffin-Lim."""
+        config = self.model.config.mel
+        mels = self.pictures(out)
+        wavs = griffin_lim(config.unstandardise(torch.stack(list(mels.values())).float()), config)
+        return dict(zip(mels, wavs[:, 0], strict=True))
 
     @property
     def product(self) -> dict[str, nn.Module]:
