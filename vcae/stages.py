@@ -5,6 +5,7 @@ losses, the generator's and (with an adversary) the discriminator's, each weighe
 """
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ class Phase(NamedTuple):
     generator: torch.Generator
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """A thing to train. `adversary` holds the discriminators; everything else is the generator's.
 
     milestones: name -> progress at which it starts; the trainer records the step. "adversary" starts the
@@ -49,17 +50,17 @@ class Stage(nn.Module):
     adversary: nn.Module
     log_mel: LogMel
 
+    @abstractmethod
     def batch(self, generator: torch.Generator) -> Any:
         """Draw a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generate(self, batch: Any, phase: Phase) -> dict[str, Any]:
         """Run the networks; what both kinds of losses need."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Losses by name, not weighed; names without a weight are only logged."""
-        raise NotImplementedError
 
     def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Those of the adversary, on what was generated, detached."""
@@ -74,9 +75,9 @@ class Stage(nn.Module):
         return {}
 
     @property
+    @abstractmethod
     def product(self) -> dict[str, nn.Module]:
         """What is kept when training ends, by file name."""
-        raise NotImplementedError
 
 
 class Spoken(NamedTuple):
