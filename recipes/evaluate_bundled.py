@@ -238,13 +238,14 @@ def read_card() -> tuple[str, str]:
     return before, after
 
 
-def write_card(around: tuple[str, str], rows: Sequence[Sequence[str]], count: int) -> None:
+def write_card(rows: Sequence[Sequence[str]], count: int) -> None:
     """Put the table on the model card in place of the last one."""
+    before, after = read_card()
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines.insert(1, "|---" * len(rows[0]) + "|")
     caption = f"LibriSpeech test-other, {count} pairs of speakers; mean [95 % interval over speakers]."
     table = "\n".join([caption, "", *lines])
-    replace_file(CARD, f"{around[0]}{MARKERS[0]}\n{table}\n{MARKERS[1]}{around[1]}")
+    replace_file(CARD, f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}")
 
 
 def progress(items: Collection[T], task: str) -> Iterable[T]:
@@ -266,7 +267,8 @@ def evaluate(options: Options) -> None:
         raise VcaeError("--write-card: the card shows all pairs of the bundled weights; leave the rest out")
     if options.pairs is not None and options.pairs < 1:
         raise VcaeError(f"--pairs {options.pairs}: give at least 1, or leave it out for all")
-    around = read_card() if options.write_card else None
+    if options.write_card:
+        read_card()  # fails now rather than after all the work
     by_speaker: dict[str, list[Utterance]] = {}
     for utterance in read_corpora(options.corpora, ["librispeech"]):
         if utterance.held_out == "test":
@@ -304,8 +306,8 @@ def evaluate(options: Options) -> None:
     replace_file(options.out / "scores.json", json.dumps(scores, indent=1))
     rows = tabulate(summaries)
     show(rows)
-    if around:
-        write_card(around, rows, len(pairs))
+    if options.write_card:
+        write_card(rows, len(pairs))
 
 
 if __name__ == "__main__":
