@@ -117,6 +117,12 @@ def test_a_save_that_fails_leaves_nothing_half_written(tmp_path, monkeypatch, vo
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == ({path: before} if before else {})
 
 
+def test_weights_may_be_read_by_whoever_may_read_a_plain_file(tmp_path, vocoder):
+    (tmp_path / "plain").touch()
+    save(tmp_path / "v.safetensors", vocoder)
+    assert (tmp_path / "v.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_notes_that_are_no_json_write_nothing(tmp_path, vocoder):
     with pytest.raises(TypeError):
         save(tmp_path / "v.safetensors", vocoder, {"path": tmp_path})

@@ -32,7 +32,10 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.part")  # hidden, so that nobody takes it for finished
     try:
         with _explained(path):
+            unfinished.touch()
+            mode = unfinished.stat().st_mode
             yield unfinished
+            unfinished.chmod(mode)  # safetensors keeps its files to their owner
             unfinished.replace(path)
     finally:
         with suppress(OSError):
