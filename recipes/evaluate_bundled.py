@@ -39,6 +39,7 @@ from vcae.checkpoint import BUNDLED
 from vcae.corpora import Utterance, read_corpora
 from vcae.errors import VcaeError
 from vcae.judges import Embedding, Intelligibility, Naturalness, SpeakerSimilarity, word_errors
+from vcae.output import replacing
 
 SEED = 0
 SECONDS = (3.0, 12.0)  # what is shorter is hard to judge, what is longer is slow
@@ -245,20 +246,14 @@ def write_card(rows: Sequence[Sequence[str]], count: int) -> None:
     lines.insert(1, "|---" * len(rows[0]) + "|")
     caption = f"LibriSpeech test-other, {count} pairs of speakers; mean [95 % interval over speakers]."
     table = "\n".join([caption, "", *lines])
-    replace_file(CARD, f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}")
+    with replacing(CARD) as unfinished:
+        unfinished.write_text(f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}", encoding="utf-8")
 
 
 def progress(items: Collection[T], task: str) -> Iterable[T]:
     """Show a bar on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     return track(items, task, console=console, disable=not console.is_terminal)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write, then rename, so that nothing half-written is left."""
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def evaluate(options: Options) -> None:
@@ -303,7 +298,8 @@ def evaluate(options: Options) -> None:
         "summary": summaries,
         "trials": [asdict(trial) for trial in trials],
     }
-    replace_file(options.out / "scores.json", json.dumps(scores, indent=1))
+    with replacing(options.out / "scores.json") as unfinished:
+        unfinished.write_text(json.dumps(scores, indent=1), encoding="utf-8")
     rows = tabulate(summaries)
     show(rows)
     if options.write_card:
