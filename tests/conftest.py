@@ -1,6 +1,7 @@
 """What the tests share: one thread, no deadlines, speech, tiny seeded models, ways to cut a stream."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vcae import audio
+from vcae import audio, checkpoint
 from vcae.autoencoder import Autoencoder, AutoencoderConfig
 from vcae.cache import Cache
 from vcae.vocoder import Vocoder, VocoderConfig
@@ -31,6 +32,7 @@ TINY = AutoencoderConfig(
     token_dim=8,
     decoder_width=16,
 )
+FSQ = replace(TINY, bottleneck={"kind": "fsq", "levels": [5, 3]})
 TINY_VOCODER = VocoderConfig(width=16, hidden=32, blocks=2)
 
 
@@ -38,6 +40,14 @@ def seeded(model: type, config: object) -> torch.nn.Module:
     """A model of this config with the same weights every time, in eval mode."""
     torch.manual_seed(0)
     return model(config).eval()
+
+
+def save_weights(folder: Path, config: AutoencoderConfig = TINY) -> Path:
+    """A new folder of seeded tiny weights, as training would leave it."""
+    folder.mkdir()
+    checkpoint.save(folder / "autoencoder.safetensors", seeded(Autoencoder, config))
+    checkpoint.save(folder / "vocoder.safetensors", seeded(Vocoder, TINY_VOCODER))
+    return folder
 
 
 @pytest.fixture

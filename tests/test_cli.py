@@ -9,26 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, TINY_VOCODER, VOICES, noise, seeded
+from conftest import FSQ, TINY, VOICES, noise, save_weights
 from rich.console import Console
 
 import vcae
 import vcae.__main__ as cli
-from vcae import Audio, Voice, audio, checkpoint
-from vcae.autoencoder import Autoencoder
+from vcae import Audio, Voice, audio
 from vcae.tensors import load_tensors, save_tensors
-from vcae.vocoder import Vocoder
 
 RATE = 16_000
 SOURCE, TARGET = VOICES / "vcc2016-SF1-200001.flac", VOICES / "librispeech-78-368-0031.flac"
-FSQ = dataclasses.replace(TINY, bottleneck={"kind": "fsq", "levels": [5, 3]})
-
-
-def save_weights(folder, config):
-    folder.mkdir()
-    checkpoint.save(folder / "autoencoder.safetensors", seeded(Autoencoder, config))
-    checkpoint.save(folder / "vocoder.safetensors", seeded(Vocoder, TINY_VOCODER))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, TINY_VOCODER, VOICES, noise, seeded
+from conftest import FSQ, TINY, TINY_VOCODER, VOICES, noise, save_weights, seeded
 
 import vcae
-from vcae import Audio, AudioError, CheckpointError, Converter, Voice, VoiceError, checkpoint
+from vcae import Audio, AudioError, CheckpointError, Converter, Voice, VoiceError
 from vcae.autoencoder import Autoencoder
 from vcae.bottleneck import Code
 from vcae.cache import delay
@@ -23,14 +23,6 @@ from vcae.vocoder import Vocoder
 
 RATE = 16_000
 CLIPS = sorted(VOICES.glob("*.flac"))
-FSQ = dataclasses.replace(TINY, bottleneck={"kind": "fsq", "levels": [5, 3]})
-
-
-def save_weights(folder, config=TINY):
-    folder.mkdir()
-    checkpoint.save(folder / "autoencoder.safetensors", seeded(Autoencoder, config))
-    checkpoint.save(folder / "vocoder.safetensors", seeded(Vocoder, TINY_VOCODER))
-    return folder
 
 
 @pytest.fixture(scope="module")
