@@ -1,4 +1,4 @@
-"""Make the weights in the package: teacher, autoencoder, vocoder.
+"""Make the weights in the package: autoencoder, then vocoder.
 
     python recipes/bundled.py --corpora ~/corpora --transcripts ~/corpora/transcripts
 
@@ -15,11 +15,11 @@ the layouts); what is not there is left out:
     festvox-ru        a Russian man                           the Debian package of that name
     libri-clips, mls-clips, vctk-sample                       single clips, where you have them
 
-`--transcripts` holds NAME.tsv (id, text) for corpora that come without text; only the teacher wants text,
-and without any the teacher is left out. Speakers kept for testing (vcae.corpora.HELD_OUT_SPEAKERS) are left
-out, and the trainer refuses them.
+`--transcripts` holds NAME.tsv (id, text) for corpora that come without text: English text becomes phone
+labels, from which the content encoder learns beside everything else. Speakers kept for testing
+(vcae.corpora.HELD_OUT_SPEAKERS) are left out, and the trainer refuses them.
 
-On a GPU the defaults take 45 minutes. Run again to go on where it was stopped. `--tiny` trains a toy on the
+On a GPU the defaults take 40 minutes. Run again to go on where it was stopped. `--tiny` trains a toy on the
 sample voices in under two minutes, to see that everything works.
 """
 
@@ -35,9 +35,7 @@ from vcae.autoencoder import Autoencoder, AutoencoderConfig
 from vcae.checkpoint import BUNDLED, load_autoencoder
 from vcae.corpora import folder, read_corpora, split_by_speaker, trainable
 from vcae.data import Bank, Sampler, prepare
-from vcae.stages import AutoencoderStage, TeacherStage, VocoderStage
-from vcae.teacher import Teacher, align, spoken
-from vcae.tensors import load_tensors
+from vcae.stages import AutoencoderStage, VocoderStage
 from vcae.trainer import TrainConfig, Trainer
 from vcae.vocoder import Vocoder, VocoderConfig
 
@@ -58,19 +56,15 @@ class Recipe:
     """In the end, put the weights into the package."""
     tiny: bool = False
     """A toy, on the sample voices unless --corpora says otherwise."""
-    stages: tuple[str, ...] = ("teacher", "autoencoder", "vocoder")
+    stages: tuple[str, ...] = ("autoencoder", "vocoder")
     """What to train; a stage that is done already is not done again."""
     validation_speakers: int = 24
     """How many speakers to keep aside."""
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
-    teacher_width: int = 384
     adversary_channels: int = 32
 
-    teacher_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=5))
-    teacher_seconds: float = 400.0
-    """Seconds of speech in a batch."""
     autoencoder_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=15))
     autoencoder_batch: int = 128
     autoencoder_seconds: float = 2.5
@@ -90,10 +84,7 @@ def tiny(recipe: Recipe) -> Recipe:
             content_width=32, prosody_width=32, speaker_width=32, speaker_dim=16, decoder_width=32
         ),
         vocoder=VocoderConfig(width=32, hidden=64, blocks=2),
-        teacher_width=32,
         adversary_channels=4,
-        teacher_training=few,
-        teacher_seconds=10,
         autoencoder_training=few,
         autoencoder_batch=4,
         autoencoder_seconds=1.0,
@@ -119,15 +110,6 @@ def main(recipe: Recipe) -> None:
             Sampler(train, weights, batch, seconds, reference, speeds),
             Sampler(validation, validation.speaker_weights(), batch, seconds, reference, speeds),
         ]
-
-    if "teacher" in recipe.stages and spoken(train) and not (train.phones >= 0).any():
-        teacher = Teacher(recipe.autoencoder.mel, recipe.teacher_width)
-        stage = TeacherStage(teacher, train, recipe.teacher_seconds)
-        Trainer(stage, recipe.out, recipe.teacher_training).run()
-        teacher.load_state_dict(load_tensors(recipe.out / "teacher.safetensors")[0])
-        share = align(train, teacher.eval())
-        print(f"{share:.0%} of all frames have a phone label")
-        train.save(recipe.out / "train.bank")
 
     if "autoencoder" in recipe.stages:
         learn, check = samplers(

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from vcae import audio
 from vcae.audio import LEVEL, AudioError, loudness
-from vcae.corpora import HeldOutError, Utterance
+from vcae.corpora import HeldOutError, Utterance, folder
 from vcae.data import Bank, Sampler, prepare
 from vcae.mel import MelConfig
+from vcae.phones import PHONES, SILENCE
 from vcae.tensors import TensorFileError
 
 MEL = MelConfig()
@@ -125,10 +126,31 @@ def test_recordings_lie_by_speaker_in_whole_code_frames(prepared):
 def test_every_hop_has_an_f0_and_every_code_frame_a_phone(prepared):
     assert len(prepared.f0) * MEL.hop_length == len(prepared.samples)
     assert len(prepared.phones) * GRID == len(prepared.samples)
-    assert (prepared.phones == -1).all()
     voiced = prepared.f0[prepared.f0 > 0]
     assert 0.2 < len(voiced) / len(prepared.f0) < 0.95
     assert voiced.min() >= 50 and voiced.max() <= 600
+
+
+def test_english_text_becomes_phones_of_what_is_heard():
+    """More of vowels and nasals is voiced than of fricatives; nothing is known without English text."""
+    said = [u for u in folder(VOICES, transcripts=VOICES) if u.text]
+    said.append(dataclasses.replace(said[0], speaker="test/silent", text=None))
+    said.append(dataclasses.replace(said[0], speaker="test/foreign", language="ru"))
+    bank = prepare(said, MEL)
+    names = [bank.speaker_names[s] for s in bank.speakers]
+    phones = [bank.phones[a // GRID : b // GRID] for a, b in zip(bank.starts, bank.starts[1:], strict=False)]
+    for name, found in zip(names, phones, strict=True):
+        known = float((found >= 0).float().mean())
+        assert known == 0 if name.startswith("test/") else known > 0.8, name
+    voiced = bank.f0.reshape(-1, 2)[:, 0] > 0
+
+    def share(*phones: str) -> float:
+        of = torch.isin(bank.phones, torch.tensor([PHONES.index(p) for p in phones]))
+        return float(voiced[of].float().mean())
+
+    assert share("AA", "AE", "IY", "AY", "M", "N") > 0.7
+    assert share("S", "SH", "F", "T", "K") < 0.4
+    assert share(SILENCE) < 0.3
 
 
 def test_recordings_are_brought_to_one_level(prepared):

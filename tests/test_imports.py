@@ -35,13 +35,15 @@ INFERENCE = [
 BESIDE = [
     "corpora",
     "augment",
+    "phones",
     "losses",
     "discriminator",
     "data",
-    "teacher",
     "stages",
     "trainer",
     "judges",
+    "trials",
+    "results",
     "report",
     "evaluation",
 ]

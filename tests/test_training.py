@@ -21,10 +21,8 @@ import vcae.trainer
 from vcae.autoencoder import Autoencoder
 from vcae.checkpoint import CheckpointError, load_autoencoder, load_vocoder
 from vcae.data import Bank, Sampler
-from vcae.mel import MelConfig
 from vcae.output import OutputError
-from vcae.stages import AutoencoderStage, Phase, Stage, TeacherStage, VocoderStage
-from vcae.teacher import Teacher
+from vcae.stages import AutoencoderStage, Phase, Stage, VocoderStage
 from vcae.tensors import TensorFileError, load_tensors
 from vcae.trainer import TrainConfig, Trainer
 from vcae.vocoder import Vocoder
@@ -57,11 +55,6 @@ def sampler() -> Sampler:
     return Sampler(bank, bank.speaker_weights(), 4, 0.24, 0.2, speeds=(1.0, 1.1))
 
 
-def teacher_stage() -> Stage:
-    torch.manual_seed(0)
-    return TeacherStage(Teacher(MelConfig(), width=8, blocks=2), small_bank(), batch_seconds=4.0)
-
-
 def autoencoder_stage(**options) -> Stage:
     model = seeded(Autoencoder, dataclasses.replace(TINY, **options))
     return AutoencoderStage(model, sampler(), adversary_channels=4)
@@ -72,8 +65,7 @@ def vocoder_stage() -> Stage:
     return VocoderStage(seeded(Vocoder, TINY_VOCODER), sampler(), judge, adversary_channels=4)
 
 
-STAGES = {"teacher": teacher_stage, "autoencoder": autoencoder_stage, "vocoder": vocoder_stage}
-ADVERSARIAL = ["autoencoder", "vocoder"]
+STAGES = {"autoencoder": autoencoder_stage, "vocoder": vocoder_stage}
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +133,7 @@ def test_every_loss_is_finite_and_every_weight_gets_a_gradient(name, precision):
     assert all(p.grad.isfinite().all() for p in stage.parameters() if p.grad is not None)
     idle = {n for n, p in stage.named_parameters() if p.requires_grad and not p.grad.any()}
     assert idle == set()
-    assert name == "teacher" or adversary
+    assert adversary
 
 
 def test_milestones_bring_their_losses():
@@ -152,7 +144,7 @@ def test_milestones_bring_their_losses():
     assert late - early == {"adversary", "matching", "speaker", "content"}
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.parametrize("name", STAGES)
 def test_the_two_steps_leave_each_other_alone(name, tmp_path):
     stage = STAGES[name]()
     stage.milestones = dict.fromkeys(stage.milestones, 0.0)
@@ -175,7 +167,7 @@ def test_the_two_steps_leave_each_other_alone(name, tmp_path):
     assert any(not torch.equal(start[0][n], end[0][n]) for n in start[0])
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.parametrize("name", STAGES)
 def test_the_discriminator_waits_for_its_milestone(name, tmp_path):
     stage = STAGES[name]()
     stage.milestones["adversary"] = 2.0
@@ -203,8 +195,8 @@ def test_the_vocoder_leaves_the_autoencoder_as_it_is(tmp_path):
     assert_equal_to_the_bit(start, stage.autoencoder.state_dict())
 
 
-@pytest.mark.parametrize(("name", "loss"), [("autoencoder", "mel"), ("vocoder", "mel"), ("teacher", "ctc")])
-def test_steps_on_one_batch_lower_the_loss(name, loss, tmp_path):
+@pytest.mark.parametrize("name", STAGES)
+def test_steps_on_one_batch_lower_the_loss(name, tmp_path):
     stage = STAGES[name]()
     stage.milestones = {}
     batch = stage.batch(torch.Generator().manual_seed(0))
@@ -212,7 +204,7 @@ def test_steps_on_one_batch_lower_the_loss(name, loss, tmp_path):
     found, losses = [], stage.generator_losses
     stage.generator_losses = lambda out, phase: (found.append(losses(out, phase)), found[-1])[1]
     trained(stage, tmp_path, steps=15, validate_steps=100, learning_rate=3e-3, log_steps=100)
-    values = [float(x[loss].detach()) for x in found]
+    values = [float(x["mel"].detach()) for x in found]
     assert sum(values[10:15]) < 0.9 * sum(values[:5])
 
 
@@ -255,8 +247,8 @@ def test_the_product_is_the_averaged_model(finished):
     trainer, folder = finished
     name, (model,) = trainer.stage.name, trainer.stage.product.values()
     path = folder / f"{name}.safetensors"
-    load = {"autoencoder": load_autoencoder, "vocoder": load_vocoder}.get(name)
-    found = load(path).state_dict() if load else load_tensors(path)[0]
+    load = {"autoencoder": load_autoencoder, "vocoder": load_vocoder}[name]
+    found = load(path).state_dict()
     averaged = {n.removeprefix(f"{name}."): x for n, x in trainer.ema.items()}
     assert found.keys() == averaged.keys()
     assert all(torch.allclose(found[n], x, rtol=1e-3, atol=1e-4) for n, x in averaged.items())
@@ -271,15 +263,13 @@ def test_curves_pictures_and_sounds_are_there(finished):
     events = EventAccumulator(str(folder / "tensorboard" / name))
     events.Reload()
     tags = events.Tags()
-    loss = "ctc" if name == "teacher" else "mel"
-    assert {f"train/{loss}", f"validation/{loss}", "train/gradient", "learning_rate"} <= set(tags["scalars"])
-    assert [e.step for e in events.Scalars(f"train/{loss}")] == [1, 2, 3, 4, 5, 6, 7]
-    assert bool(tags["images"]) == (name != "teacher")
-    assert bool(tags["audio"]) == (name != "teacher")
+    assert {"train/mel", "validation/mel", "train/gradient", "learning_rate"} <= set(tags["scalars"])
+    assert [e.step for e in events.Scalars("train/mel")] == [1, 2, 3, 4, 5, 6, 7]
+    assert tags["images"] and tags["audio"]
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero(tmp_path):
-    found, stage = [], teacher_stage()
+    found, stage = [], vocoder_stage()
     trainer = Trainer(
         stage, tmp_path, dataclasses.replace(FEW, steps=12, validate_steps=100, warm_up=3, decay=0.5)
     )
@@ -293,27 +283,27 @@ def test_the_rate_warms_up_stays_and_falls_to_zero(tmp_path):
 def test_training_ends_at_its_minutes(tmp_path, monkeypatch):
     seconds = count(step=3.0)
     monkeypatch.setattr(vcae.trainer, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
-    trainer = trained(teacher_stage(), tmp_path, steps=None, minutes=0.5)
+    trainer = trained(vocoder_stage(), tmp_path, steps=None, minutes=0.5)
     assert trainer.progress == 1 and 0 < trainer.step < 10
     assert 30 <= about(tmp_path)["elapsed"] < 60
 
 
 def test_training_needs_an_end(tmp_path):
     with pytest.raises(ValueError, match="steps or minutes"):
-        Trainer(teacher_stage(), tmp_path, TrainConfig())
+        Trainer(vocoder_stage(), tmp_path, TrainConfig())
 
 
 @pytest.mark.parametrize("budget", [{"steps": 0}, {"steps": None, "minutes": 0.0}])
 def test_an_empty_budget_is_spent(budget, tmp_path):
     """Or refused, but it does not train for ever."""
     try:
-        trainer = Trainer(teacher_stage(), tmp_path, dataclasses.replace(FEW, **budget))
+        trainer = Trainer(vocoder_stage(), tmp_path, dataclasses.replace(FEW, **budget))
     except ValueError:
         return
     assert trainer.progress == 1
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.parametrize("name", STAGES)
 def test_validation_does_not_change_the_training(name, unbroken, tmp_path):
     trained(STAGES[name](), tmp_path, validate_steps=2)
     assert_equal_to_the_bit(state(tmp_path), state(unbroken(name)[1]))
@@ -395,20 +385,20 @@ def test_stopping_leads_to_the_same_weights(at, unbroken, tmp_path):
 
 
 def test_sigterm_ends_after_the_step_in_hand(tmp_path):
-    process = start("teacher", str(tmp_path), 1_000_000)
+    process = start("vocoder", str(tmp_path), 1_000_000)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("*.ckpt")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.terminate()
     assert process.wait(300) == 0, process.stderr.read().decode()
     assert 0 < about(tmp_path)["step"] < 1_000_000
-    assert (tmp_path / "teacher.safetensors").exists()
+    assert (tmp_path / "vocoder.safetensors").exists()
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_the_signal_handlers_are_put_back(tmp_path):
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
-    trained(teacher_stage(), tmp_path, steps=1)
+    trained(vocoder_stage(), tmp_path, steps=1)
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
 
 
@@ -466,7 +456,7 @@ def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(stopped):
 def test_a_step_in_bfloat16_on_the_gpu(name, tmp_path):
     stage = STAGES[name]()
     stage.milestones = dict.fromkeys(stage.milestones, 0.0)
-    (stage.sampler if name != "teacher" else stage).bank.to(torch.device("cuda"))
+    stage.sampler.bank.to(torch.device("cuda"))
     trainer = trained(stage, tmp_path, steps=2, validate_steps=2)
     assert trainer.device.type == "cuda" and trainer.step == 2
     assert all(x.isfinite().all() for x in state(tmp_path).values())

@@ -19,6 +19,8 @@ from vcae.mel import PRESETS, LogMel, MelConfig
 from vcae.speaker import SpeakerEncoder, Voice, VoiceError
 from vcae.vocoder import Vocoder, VocoderConfig
 
+__version__ = "0.1.0"
+
 __all__ = [
     "PRESETS",
     "Audio",

@@ -21,6 +21,7 @@ from torch import Tensor
 from vcae.audio import LEVEL, AudioError, loudness, read
 from vcae.corpora import Utterance, refuse_held_out
 from vcae.mel import MelConfig
+from vcae.phones import PHONES, align_phones
 from vcae.prosody import f0_labels
 from vcae.tensors import load_tensors, save_tensors
 
@@ -196,7 +197,9 @@ class Sampler:
 
 
 def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1) -> Bank:
-    """Read recordings and label their F0; a bank. Silence at the ends is cut off.
+    """Read recordings, label their F0 and, where they have English text, their phones; a bank.
+
+    Silence at the ends is cut off.
 
     Unreadable files are told and left out. Raises HeldOutError for speakers kept for testing, AudioError
     if nothing is left.
@@ -214,12 +217,11 @@ def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1)
         raise AudioError("no recording could be read; is the corpus unpacked where you say it is?")
     names = sorted({u.speaker for u, *_ in kept})
     labelled = {u.speaker: u.labelled for u, *_ in kept}
-    lengths = np.cumsum([0] + [len(samples) for _, samples, _ in kept])
-    samples = torch.from_numpy(np.concatenate([s for _, s, _ in kept]))
+    lengths = np.cumsum([0] + [len(samples) for _, samples, *_ in kept])
     return Bank(
-        samples=samples,
-        f0=torch.from_numpy(np.concatenate([f for *_, f in kept])),
-        phones=torch.full((len(samples) // (2 * mel.hop_length),), -1, dtype=torch.int8),
+        samples=torch.from_numpy(np.concatenate([s for _, s, *_ in kept])),
+        f0=torch.from_numpy(np.concatenate([f for *_, f, _ in kept])),
+        phones=torch.from_numpy(np.concatenate([p for *_, p in kept])),
         starts=torch.from_numpy(lengths),
         speakers=torch.tensor([names.index(u.speaker) for u, *_ in kept]),
         labelled=torch.tensor([labelled[n] for n in names]),
@@ -231,8 +233,11 @@ def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1)
     )
 
 
-def _prepare_one(utterance: Utterance, mel: MelConfig) -> tuple[NDArray[np.int16], NDArray[np.float16]] | str:
-    """int16 samples (whole code frames) and F0 (a frame a hop) of one recording, or what is wrong."""
+_Prepared = tuple[NDArray[np.int16], NDArray[np.float16], NDArray[np.int8]]
+
+
+def _prepare_one(utterance: Utterance, mel: MelConfig) -> _Prepared | str:
+    """Samples (whole code frames), F0 (one a hop) and phones (one a code frame), or what is wrong."""
     from librosa.effects import trim
 
     try:
@@ -248,4 +253,10 @@ def _prepare_one(utterance: Utterance, mel: MelConfig) -> tuple[NDArray[np.int16
         return f"{utterance.path}: less than a quarter second of sound"
     x *= min(10 ** ((LEVEL - level) / 20), 0.99 / float(np.abs(x).max()))
     f0 = f0_labels(x, mel.sample_rate, mel.hop_length)[: len(x) // mel.hop_length]
-    return (x * 32767).astype(np.int16), f0.astype(np.float16)
+    phones = np.full(len(x) // (2 * mel.hop_length), -1, dtype=np.int8)
+    if utterance.text and utterance.language == "en":
+        middles = (np.arange(len(phones)) + 0.5) * 2 * mel.hop_length / mel.sample_rate
+        for phone in align_phones(x, mel.sample_rate, utterance.text):
+            begin, end = np.searchsorted(middles, (phone.start, phone.end))
+            phones[begin:end] = PHONES.index(phone.name)
+    return (x * 32767).astype(np.int16), f0.astype(np.float16), phones

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from vcae import augment, losses
 from vcae.autoencoder import Autoencoder
-from vcae.data import Bank, Batch, Sampler
+from vcae.data import Batch, Sampler
 from vcae.discriminator import MelDiscriminator, SpectrumDiscriminator
 from vcae.layers import Conv1d
 from vcae.mel import LogMel
+from vcae.phones import PHONES
 from vcae.prosody import LOG_MIDDLE, PRIOR, from_labels
 from vcae.speaker import SpeakerCode
-from vcae.teacher import PHONES, Teacher, spoken
 from vcae.vocoder import Vocoder, griffin_lim
 
 Losses = dict[str, Tensor]
@@ -78,77 +78,6 @@ class Stage(nn.Module, ABC):
     @abstractmethod
     def product(self) -> dict[str, nn.Module]:
         """What is kept when training ends, by file name."""
-
-
-class Spoken(NamedTuple):
-    """Whole recordings with their phones, padded: wav (B, 1, N), phones (B, P), lengths of both (B,)."""
-
-    wav: Tensor
-    phones: Tensor
-    samples: Tensor
-    spelled: Tensor
-
-
-class TeacherStage(Stage):
-    """Phone recognition by CTC (Graves et al., 2006) with SpecAugment (Park et al., 2019).
-
-    A batch holds recordings of about one length, `batch_seconds` in all.
-    """
-
-    name = "teacher"
-
-    def __init__(self, model: Teacher, bank: Bank, batch_seconds: float = 120.0) -> None:
-        super().__init__()
-        self.model = model
-        self.bank = bank
-        self.recordings = spoken(bank)
-        if not self.recordings:
-            raise ValueError("no recording has an English transcript; the teacher has nothing to learn from")
-        self.batch_seconds = batch_seconds
-        self.log_mel = LogMel(model.mel)
-        self.adversary = nn.Identity()
-        self.milestones = {}
-        self.weights = {"ctc": 1.0}
-
-    def batch(self, generator: torch.Generator) -> Spoken:
-        """Neighbours in length from anywhere in the list."""
-        bank, device = self.bank, generator.device
-        at = int(torch.randint(len(self.recordings), (1,), generator=generator, device=device))
-        longest = int(bank.starts[self.recordings[at][0] + 1] - bank.starts[self.recordings[at][0]])
-        count = max(1, int(self.batch_seconds * bank.sample_rate / longest))
-        chosen = self.recordings[max(0, at - count + 1) : at + 1]
-        wavs = [bank.samples[int(bank.starts[i]) : int(bank.starts[i + 1])] for i, _ in chosen]
-        phones = [torch.tensor(p) for _, p in chosen]
-        return Spoken(
-            nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device).unsqueeze(1) / 32768,
-            nn.utils.rnn.pad_sequence(phones, batch_first=True).to(device),
-            torch.tensor([len(w) for w in wavs], device=device),
-            torch.tensor([len(p) for p in phones], device=device),
-        )
-
-    def generate(self, batch: Spoken, phase: Phase) -> dict[str, Any]:
-        """Log-probabilities of a perturbed, masked mel."""
-        config, g = self.model.mel, phase.generator
-        with torch.no_grad():
-            mel = self.log_mel(augment.perturb_wav(batch.wav, augment.REFERENCE, g))
-            if self.training:
-                mel = augment.perturb_mel(mel, augment.CONTENT, config, g)
-                mel = augment.mask(mel, config, g)
-            mel = F.pad(mel, (0, mel.shape[-1] % 2))
-        return {"batch": batch, "probabilities": self.model(mel)}
-
-    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
-        """CTC a phone."""
-        batch: Spoken = out["batch"]
-        frames = batch.samples // (2 * self.bank.hop_length)
-        probabilities = out["probabilities"].permute(2, 0, 1)  # (B, phones, T) -> (T, B, phones)
-        ctc = F.ctc_loss(probabilities, batch.phones, frames, batch.spelled, zero_infinity=True)
-        return {"ctc": ctc}
-
-    @property
-    def product(self) -> dict[str, nn.Module]:
-        """The teacher."""
-        return {"teacher": self.model}
 
 
 class AutoencoderStage(Stage):

@@ -1,0 +1,175 @@
+"""Which phone is spoken when: forced alignment of a recording to its English text.
+
+By PocketSphinx (Huggins-Daines et al., ICASSP 2006), whose package carries CMU's acoustic model of American
+English and a dictionary of 126,000 words, both under a BSD licence. Needs the extra `eval`.
+"""
+
+import re
+import unicodedata
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vcae.audio import Samples, is_silent, resample
+from vcae.errors import VcaeError
+
+SILENCE = "SIL"
+"""The label of pauses, breaths and other noises."""
+PHONES = (
+    *(
+        SILENCE,
+        "AA",
+        "AE",
+        "AH",
+        "AO",
+        "AW",
+        "AY",
+        "B",
+        "CH",
+        "D",
+        "DH",
+        "EH",
+        "ER",
+        "EY",
+        "F",
+        "G",
+        "HH",
+        "IH",
+    ),
+    *("IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W"),
+    *("Y", "Z", "ZH"),
+)
+"""All labels; a frame's label is an index into them, or -1 where it is unknown."""
+
+_RATE = 16_000  # what the acoustic model was trained on
+_HOP = 0.01  # seconds from frame to frame
+_MIDDLE = (0.025625 - _HOP) / 2  # frame t hears a window from t on, so its middle is so much later
+# Mean score of a frame, in PocketSphinx' units; 0 is a model that fits best of all. Found on read speech:
+# right texts scored -9 to -29, those of another recording at best -32, if they could be aligned at all.
+_WORST_TEXT = -32.0
+_WORST_WORD = -60.0  # of words, 1 in 70 is below: mostly misheard by whoever wrote the text
+# How an unknown word may sound, letter by letter; a figure is two phones long or so.
+_SOUNDS = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        [*["AE", "B", "K", "D", "EH", "F", "G", "HH", "IH", "JH", "K", "L", "M", "N", "AA", "P", "K", "R", "S", "T", "AH", "V", "W", "K", "IY", "Z"], *10 * ["AH N"]],
+        strict=True,
+    )
+)
+
+
+class Phone(NamedTuple):
+    """A phone in a recording."""
+
+    start: float
+    """In seconds."""
+    end: float
+    """In seconds."""
+    name: str
+    """One of CMUdict's 39 without stress, such as "AA", or SILENCE."""
+
+
+class _Word(NamedTuple):
+    """A word as it was aligned: score and length in frames as a whole; start, end and name of each phone."""
+
+    name: str
+    score: int
+    frames: int
+    phones: list[tuple[int, int, str]]
+
+    @property
+    def is_filler(self) -> bool:
+        """Whether it is a pause or a noise, such as <sil> or [NOISE]."""
+        return self.name[0] in "<["
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is unknown, or unlike what is heard."""
+        return self.name[0] == "?" or (not self.is_filler and self.score < _WORST_WORD * self.frames)
+
+
+def align_phones(samples: Samples, sample_rate: int, text: str) -> list[Phone]:
+    """The phones of a recording (N,) in order, of an English text that is spoken in it.
+
+    Of several pronunciations the best fitting is taken. A word that is in no dictionary holds its place with
+    a guess, letter by letter, and is left out, and so is a word that fits badly, as where a transcript is
+    wrong; of their time the list says nothing. It is empty where the text as a whole cannot be aligned.
+    Boundaries are on a grid of 10 ms, and no phone is shorter than 30 ms. Raises VcaeError where PocketSphinx
+    is not installed.
+    """
+    decoder = _decoder()
+    names = [_known(decoder, word) for word in _words(text)]
+    if all(name[0] == "?" for name in names) or is_silent(samples):
+        return []
+    heard = resample(samples, sample_rate, _RATE)
+    words = _align(decoder, names, heard / np.abs(heard).max())
+    spoken = [word for word in words if not word.is_filler]
+    if not spoken or sum(w.score for w in spoken) < _WORST_TEXT * sum(w.frames for w in spoken):
+        return []
+    end = words[-1].phones[-1][1]
+
+    def seconds(frame: int) -> float:
+        return len(samples) / sample_rate if frame == end else frame and frame * _HOP + _MIDDLE
+
+    return [
+        Phone(seconds(start), seconds(stop), SILENCE if word.is_filler else name)
+        for word in words
+        if not word.is_doubtful
+        for start, stop, name in word.phones
+    ]
+
+
+def _align(decoder: Any, names: list[str], heard: Samples) -> list[_Word]:
+    """The words and fillers of (N,) in [-1, 1]; none where the text does not fit, or not in that time."""
+    pcm = (heard * 32767).astype(np.int16).tobytes()
+
+    def listen() -> None:
+        decoder.start_utt()
+        decoder.process_raw(pcm, full_utt=True)
+        decoder.end_utt()
+
+    try:
+        decoder.set_align_text(" ".join(names))
+        listen()
+        if decoder.hyp() is None:
+            return []
+        decoder.set_alignment()  # a second pass, for the phones within the words
+        listen()
+        alignment = decoder.get_alignment()
+    except RuntimeError:
+        return []
+    # A word must be asked for its phones before the next is drawn: they share a pointer.
+    return [
+        _Word(w.name, w.score, w.duration, [(p.start, p.start + p.duration, p.name) for p in w])
+        for w in alignment
+    ]
+
+
+@cache
+def _decoder() -> Any:
+    """PocketSphinx without a language model; it takes two seconds to load."""
+    try:
+        from pocketsphinx import Decoder
+    except ModuleNotFoundError:
+        raise VcaeError("pocketsphinx is not installed; pip install 'vcae[eval]'") from None
+    return Decoder(lm=None, bestpath=False, loglevel="FATAL")
+
+
+def _words(text: str) -> list[str]:
+    """Words in lower case, without accents or punctuation but for apostrophes."""
+    plain = unicodedata.normalize("NFKD", text.lower().replace("\u2019", "'"))
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    return re.findall(r"'?[^\W_]+(?:'[^\W_]+)*'?", plain)
+
+
+def _known(decoder: Any, word: str) -> str:
+    """A word as the decoder knows it; an unknown one begins with a question mark."""
+    for known in (word, word.strip("'")):
+        if decoder.lookup_word(known):
+            return known
+    name = f"?{word}"
+    if not decoder.lookup_word(name):
+        sounds = [_SOUNDS[letter] for letter in word if letter in _SOUNDS] or ["AH"]
+        decoder.add_word(name, " ".join(sounds), update=False)
+    return name
