@@ -6,7 +6,7 @@ nothing could be done. What a user can mend is told in one line, without a trace
 
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
+from rich.table import Table
 from tyro.conf import Positional, arg
 
 from vcae.audio import WRITABLE, Audio, find_audio, write
@@ -141,6 +143,72 @@ def mix(voices: Sources, out: Path, weights: tuple[float, ...] = ()) -> None:
     Voice.mix([Voice.load(v) for v in voices], weights or None).save(out)
 
 
+@app.command
+def trials(
+    folder: Positional[Path],
+    out: Path,
+    count: int | None = None,
+    per_pair: int = 1,
+    references: int = 3,
+    language: str | None = None,
+    seed: int = 0,
+    corpus: str | None = None,
+    transcripts: Path | None = None,
+) -> None:
+    """Make a fixed list of conversions to judge: every ordered pair of the speakers in FOLDER.
+
+    Args:
+        folder: a corpus as its makers publish it, several in folders of their names, or a folder a speaker
+        out: the list, NAME.tsv
+        count: draw so many of all trials
+        per_pair: how many sentences of each ordered pair of speakers
+        references: how many recordings stand for a voice
+        language: of the sources, such as en; default: any
+        seed: another seed is another list
+        corpus: which corpus FOLDER is, where its name does not say so
+        transcripts: folder of NAME.tsv with texts, for corpora without
+    """
+    from vcae.corpora import read_speech
+    from vcae.trials import make_trials, write_trials
+
+    check_output(out, [".tsv"])
+    made = make_trials(read_speech(folder, corpus, transcripts), count, per_pair, references, language, seed)
+    write_trials(out, made)
+    speakers = {trial.target_speaker for trial in made}
+    err.print(f"{out}: {len(made)} trials of {len(speakers)} speakers")
+
+
+@app.command
+def evaluate(
+    pairs: Path,
+    out: Path,
+    system: tuple[str, ...] = (),
+    converted: Path | None = None,
+    whisper: str | None = None,
+    cache: Path | None = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Convert the trials of a list and let judges hear them who had no part in training.
+
+    Writes results.json, report.html and every recording to --out, and a table to the terminal.
+
+    Args:
+        pairs: the list, made by `vcae trials`
+        out: a new folder
+        system: what to judge: vcae (default), natural, identity, reconstruct, vocoder, griffinlim, world
+        converted: judge what another system made: a folder of files named as the trials are, ID.wav
+        whisper: name or folder of another Whisper model than tiny.en
+        cache: where to keep what judges heard; default: the user's cache folder
+    """
+    from vcae.evaluation import evaluate_list
+
+    converter = _load(weights, device)
+    evaluation = evaluate_list(pairs, out, converter, system, converted, whisper, cache, _track)
+    _show(evaluation.table())
+    err.print(f"written: {out / 'results.json'} and {out / 'report.html'}")
+
+
 def _load(weights: Path | None, device: str) -> Converter:
     import torch
 
@@ -221,6 +289,23 @@ def _each(plan: list[tuple[Path, Path]], do: Callable[[Path, Path], None]) -> in
     if failed == len(plan):
         raise VcaeError("none of the files could be used")
     return failed
+
+
+def _track(items: Collection[Any], task: str) -> Iterable[Any]:
+    return track(items, task, console=err, disable=not err.is_terminal, transient=True)
+
+
+def _show(rows: list[list[str]]) -> None:
+    """A table with a head on standard output; as tab-separated lines where that is no terminal."""
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        for row in rows:
+            print("\t".join(row))  # noqa: T201 -- the result itself
+        return
+    table = Table(*rows[0])
+    for row in rows[1:]:
+        table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row))
+    out.print(table)
 
 
 def _report(failed: int) -> None:

@@ -369,6 +369,23 @@ def read_corpora(
     return _sorted(utterances)
 
 
+def read_speech(root: Path, corpus: str | None = None, transcripts: Path | None = None) -> list[Utterance]:
+    """Read whatever speech lies in ``root``, as the layout of it tells.
+
+    That is the corpus named by ``corpus``, else by the folder itself or the folder above it, else all
+    corpora that lie in it by name, else a folder for each speaker. Raises CorpusError.
+    """
+    if corpus is not None and corpus not in READERS:
+        raise CorpusError(f"{corpus}: no such corpus; there are {', '.join(READERS)}")
+    inside = root.resolve()
+    for name in [corpus] if corpus else [inside.name, inside.parent.name]:
+        if name in READERS:
+            return READERS[name](root, transcripts)
+    if any((root / name).is_dir() for name in READERS):
+        return read_corpora(root, transcripts=transcripts)
+    return folder_per_speaker(root, transcripts)
+
+
 def read_transcripts(path: Path) -> dict[str, str]:
     """Read texts by id from a table with tabs and a header: ``id text``, and maybe a measure of trust.
 
