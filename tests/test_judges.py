@@ -399,6 +399,16 @@ def test_melody_of_another_length(judge_of: JudgeOf) -> None:
     assert judge.compare(longer, whole) == judge.compare(whole, whole)
 
 
+def test_melody_counts_by_frames_of_the_source(judge_of: JudgeOf) -> None:
+    source, heard = contour(LIVELY), contour(LIVELY)
+    source[1, 30:] = heard[1, :15] = 0.4  # unvoiced: 20 at the end of one, 15 at the beginning of the other
+    scores = judge_of(Melody).compare(heard, source)
+    assert scores == {
+        "voicing agreement": (pytest.approx(15 / 50), 50),
+        "F0 correlation": (pytest.approx(1), 30),
+    }
+
+
 def test_melody_that_stands_still(judge_of: JudgeOf) -> None:
     judge = judge_of(Melody)
     lively, still, unvoiced = contour(LIVELY), contour(150.0), contour(LIVELY, confidence=0.1)
