@@ -17,6 +17,7 @@ from vcae.judges import (
     Heard,
     Intelligibility,
     Judge,
+    JudgeError,
     Measure,
     Melody,
     Naturalness,
@@ -228,34 +229,39 @@ class Panel:
         return [TO_TARGET, TO_SOURCE, NEARER, *(m for judge in judges for m in judge.measures), TO_TEXT]
 
     def hear(self, judge: Judge, path: Path) -> Heard:
-        """What a judge hears in a natural recording."""
-        return self.memory.hear(judge, self.read(path))
+        """What a judge hears in a natural recording. Raises JudgeError, naming the file."""
+        try:
+            return self.memory.hear(judge, self.read(path))
+        except JudgeError as error:
+            raise JudgeError(f"{path}: {error}") from None
 
     def voice(self, paths: Sequence[Path]) -> Heard:
         """The voice of a speaker in some natural recordings."""
         return self.voices.pool([self.hear(self.voices, path) for path in paths])
 
     def judge(self, trial: Trial, system: str, path: Path | None, failure: str | None) -> Result:
-        """Ask all judges about what a system made of a trial."""
+        """Ask all judges about what a system made of a trial. Raises JudgeError for its natural recordings."""
         audio = read(path) if path and not failure else None
-
-        def heard(judge: Judge) -> Heard | None:
-            return self.memory.hear(judge, audio) if audio else None
-
-        voice, transcript = heard(self.voices), heard(self.words)
-        scores = self._similarity(trial, voice)
+        judges = [self.voices, self.words, self.melody, self.cepstrum, *self.alone]
+        try:
+            heard = {judge.name: self.memory.hear(judge, audio) if audio else None for judge in judges}
+        except JudgeError as error:  # too short, say: nothing that could be judged
+            return self.judge(trial, system, path, str(error))
+        scores = self._similarity(trial, heard[self.voices.name])
+        transcript = heard[self.words.name]
         if system != "natural":  # which says something else
             if trial.language == "en":
                 scores |= self.words.compare(transcript, self.hear(self.words, trial.source))
                 to_text = self.words.compare(transcript, trial.text).get("WER")
                 if to_text:
                     scores[TO_TEXT.name] = to_text
-            scores |= self.melody.compare(heard(self.melody), self.hear(self.melody, trial.source))
+            scores |= self.melody.compare(heard[self.melody.name], self.hear(self.melody, trial.source))
         for judge in self.alone:
-            scores |= judge.compare(heard(judge), None)
+            scores |= judge.compare(heard[judge.name], None)
         if trial.parallel and (system != "natural" or trial.target != trial.parallel):
-            scores |= self.cepstrum.compare(heard(self.cepstrum), self.hear(self.cepstrum, trial.parallel))
-        return Result(trial, system, path, failure, scores, str(transcript or ""), voice)
+            reference = self.hear(self.cepstrum, trial.parallel)
+            scores |= self.cepstrum.compare(heard[self.cepstrum.name], reference)
+        return Result(trial, system, path, failure, scores, str(transcript or ""), heard[self.voices.name])
 
     def _similarity(self, trial: Trial, voice: Heard | None) -> dict[str, Score]:
         def cosine(paths: Sequence[Path]) -> float:
