@@ -479,13 +479,32 @@ def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path, name):
 numbers = st.floats(-1e6, 1e6)
 
 
-@given(st.lists(numbers, max_size=20), st.sampled_from(MEASURES), numbers, numbers)
-def test_a_scale_keeps_order_and_stays_within_its_ends(values, measure, a, b):
-    scale = Scale.of(measure, [*values, np.nan])
+@given(st.lists(numbers, max_size=20), st.booleans(), numbers, numbers)
+def test_a_scale_keeps_order_and_stays_within_its_ends(values, outliers, a, b):
+    scale = Scale.of([*values, np.nan], outliers)
     assert scale.low < scale.high
     assert 0 <= scale(min(a, b)) <= scale(max(a, b)) <= 1
     assert scale.below == any(value < scale.low for value in values)
     assert scale.above == any(value > scale.high for value in values)
+    assert not (outliers and (scale.below or scale.above))
+
+
+def test_one_odd_trial_does_not_press_the_others_together(page_of):
+    whole = evaluation(["ours"], speakers=6)
+    odd = whole.results["ours"][7].trial.id
+
+    def score(result: Result) -> Result:
+        wer = 40.0 if result.trial.id == odd else result.scores[WER.name].value
+        return replace(result, scores={COSINE.name: result.scores[COSINE.name], WER.name: Score(wer)})
+
+    root = page_of(changed(whole, score))
+    heat = root.of_class("heat")[1].of_class("cell")
+    strength = {cell.text: float(cell.attrs["style"].removeprefix("--v:")) for cell in heat}
+    assert strength.pop("40.00") == 0
+    assert max(strength.values()) - min(strength.values()) > 0.3
+    assert "worse: \u2265" in root.of_class("legend")[1].text
+    bars = root.of_class("histograms")[0].all("figure")[1].of_class("bar")
+    assert len(bars) > 5
 
 
 @pytest.fixture

@@ -82,11 +82,18 @@ class Scale:
     above: bool
 
     @classmethod
-    def of(cls, measure: Measure, values: Iterable[float]) -> "Scale":
-        """From the lowest to the highest finite value, but not beyond the measure's worst; never empty."""
-        finite = np.array([value for value in values if np.isfinite(value)] or [measure.worst])
-        within = finite.clip(*(measure.worst, None) if measure.higher_is_better else (None, measure.worst))
-        low, high = float(within.min()), float(within.max())
+    def of(cls, values: Iterable[float], outliers: bool = True) -> "Scale":
+        """From the lowest to the highest finite value; never empty.
+
+        Without outliers, it reaches beyond the middle 80 % by at most 1.5 times their range, lest one odd
+        trial press all others together.
+        """
+        finite = np.array([value for value in values if np.isfinite(value)] or [0.0])
+        low, high = float(finite.min()), float(finite.max())
+        most = np.quantile(finite, [0.1, 0.9]).tolist()
+        room = 1.5 * (most[1] - most[0])
+        if room and not outliers:
+            low, high = max(low, most[0] - room), min(high, most[1] + room)
         if low == high:
             low, high = low - 0.5, high + 0.5
         return cls(low, high, bool((finite < low).any()), bool((finite > high).any()))
@@ -217,7 +224,7 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
         "measures": measures,
         "summaries": summaries,
         "scales": {
-            m.name: Scale.of(m, (x for s in summaries.values() for x in s.get(m.name, ()))) for m in measures
+            m.name: Scale.of(x for s in summaries.values() for x in s.get(m.name, ())) for m in measures
         },
         "speakers": speakers,
         "short": dict(zip(speakers, _short(speakers), strict=True)),
@@ -259,7 +266,7 @@ def _heat(results: Sequence[Result], measure: Measure, speakers: Sequence[str]) 
             weights[cell] += weight
     cells = np.divide(totals, weights, out=np.full_like(totals, np.nan), where=weights > 0)
     pairs = (slice(-1), slice(-1))
-    return Heat(measure, cells, failed, Scale.of(measure, cells[pairs][failed[pairs] == 0]))
+    return Heat(measure, cells, failed, Scale.of(cells[pairs][failed[pairs] == 0], outliers=False))
 
 
 def _histogram(
@@ -274,7 +281,7 @@ def _histogram(
     shown = {system: x for system in (main, *beside) if len(x := values(system))}
     if main not in shown:
         return None
-    scale = Scale.of(measure, np.concatenate(list(shown.values())))
+    scale = Scale.of(np.concatenate(list(shown.values())), outliers=False)
     ends = (scale.low, scale.high)
     counts = {s: np.histogram(x.clip(*ends), BINS, ends)[0] for s, x in shown.items()}
     edges = np.linspace(*ends, BINS + 1).tolist()
@@ -313,7 +320,8 @@ def _voice_map(evaluation: Evaluation, results: Sequence[Result], speakers: Sequ
     numbers += [speakers.index(r.trial.target_speaker) for r in spoken]
     titles = [path.name for path in names] + [r.trial.id for r in spoken]
     places = [Place(x, y, n, t) for (x, y), n, t in zip(points.tolist(), numbers, titles, strict=True)]
-    clouds = {n: points[: len(names)][np.equal(numbers[: len(names)], n)] for n in numbers[: len(names)]}
+    own = np.array(numbers[: len(names)])
+    clouds = {n: points[: len(names)][own == n] for n in sorted(set(own.tolist()))}
     return VoiceMap(
         width=float(points[:, 0].max()),
         height=float(points[:, 1].max()),
@@ -407,7 +415,7 @@ def _clips() -> Clips:
         heard = samples[: MAX_SECONDS * RATE]
         mel = log_mel(torch.from_numpy(heard)[None, None])[0].numpy()
         levels = np.clip((mel - QUIET) / (LOUD - QUIET), 0, 1) * 255
-        image = Image.fromarray(levels[::-1].astype(np.uint8), "L")
+        image = Image.fromarray(levels[::-1].astype(np.uint8))
         image.putpalette(palette.tobytes())
         picture = io.BytesIO()
         image.save(picture, "PNG", optimize=True)
