@@ -273,6 +273,9 @@ def test_on_the_map_what_sounds_like_the_target_lies_on_it(page_of):
     assert len(before.all("circle")) == len(after.all("circle")) == 3
     assert [label.text for label in before.all("text")] == ["00", "01", "02"]
 
+    coded = replace(whole, codes=whole.natural_voices | {r.audio: r.voice for r in whole.results["ours"]})
+    assert len(page_of(coded).of_class("map")) == 4
+
     missed = page_of(whole).of_class("map")[1].all("line")
     assert all(line.attrs["x1"] != line.attrs["x2"] for line in missed)
 

@@ -240,7 +240,7 @@ class Panel:
         return self.voices.pool([self.hear(self.voices, path) for path in paths])
 
     def judge(self, trial: Trial, system: str, path: Path | None, failure: str | None) -> Result:
-        """Ask all judges about what a system made of a trial. Raises JudgeError for its natural recordings."""
+        """Ask all judges what a system made of a trial. Raises JudgeError for its natural recordings."""
         audio = read(path) if path and not failure else None
         judges = [self.voices, self.words, self.melody, self.cepstrum, *self.alone]
         try:
@@ -280,12 +280,13 @@ def evaluate(
     panel: Panel,
     about: Mapping[str, str] | None = None,
     track: Track = untracked,
+    embed: Callable[[Path], Heard] | None = None,
 ) -> Evaluation:
     """Let each system speak each trial and have it judged; recordings go to `out`/SYSTEM/ID.flac.
 
     A system that raises VcaeError, gives silence, or another length than the source by more than
     LENGTH_TOLERANCE, has failed that trial: it gets the worst scores, and counts. What is judged is the
-    written file. `track` shows progress.
+    written file. `track` shows progress; `embed` gives the speaker code of a file.
     """
     results: dict[str, list[Result]] = {}
     for system, speak in systems.items():
@@ -297,7 +298,10 @@ def evaluate(
             results[system].append(panel.judge(trial, system, path, failure))
     natural = {path for trial in trials for path in trial.files}
     voices = {path: panel.hear(panel.voices, path) for path in sorted(natural)}
-    return Evaluation(results, panel.measures, about or {}, voices)
+    first = next(iter(results.values()))
+    converted = {r.audio for r in first if r.audio and r.failure is None}
+    codes = {path: embed(path) for path in sorted(natural | converted)} if embed else {}
+    return Evaluation(results, panel.measures, about or {}, voices, codes)
 
 
 def _speak(
@@ -354,7 +358,7 @@ def evaluate_list(
         "weights": converter.made_by,
         "Whisper": panel.words.version,
     }
-    evaluation = evaluate(trials, chosen, out, panel, about, track)
+    evaluation = evaluate(trials, chosen, out, panel, about, track, converter.embed)
     evaluation.write_json(out / "results.json")
     write_report(out / "report.html", evaluation)
     return evaluation

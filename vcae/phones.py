@@ -53,7 +53,37 @@ _WORST_WORD = -60.0  # of words, 1 in 70 is below: mostly misheard by whoever wr
 _SOUNDS = dict(
     zip(
         "abcdefghijklmnopqrstuvwxyz0123456789",
-        [*["AE", "B", "K", "D", "EH", "F", "G", "HH", "IH", "JH", "K", "L", "M", "N", "AA", "P", "K", "R", "S", "T", "AH", "V", "W", "K", "IY", "Z"], *10 * ["AH N"]],
+        [
+            *[
+                "AE",
+                "B",
+                "K",
+                "D",
+                "EH",
+                "F",
+                "G",
+                "HH",
+                "IH",
+                "JH",
+                "K",
+                "L",
+                "M",
+                "N",
+                "AA",
+                "P",
+                "K",
+                "R",
+                "S",
+                "T",
+                "AH",
+                "V",
+                "W",
+                "K",
+                "IY",
+                "Z",
+            ],
+            *10 * ["AH N"],
+        ],
         strict=True,
     )
 )

@@ -7,7 +7,7 @@ import base64
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -25,7 +25,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from vcae.audio import AudioError, Samples, read
-from vcae.judges import Measure
+from vcae.judges import Heard, Measure
 from vcae.mel import LogMel, MelConfig
 from vcae.output import check_output, replacing
 from vcae.results import RESAMPLES, Evaluation, Result
@@ -231,7 +231,7 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
         "heats": [_heat(results, m, speakers) for m in taken if m.name in MAPPED],
         "histograms": [h for m in taken if (h := _histogram(evaluation, m, main, beside))],
         "beside": beside,
-        "map": _voice_map(evaluation, results, speakers),
+        "maps": _voice_maps(evaluation, results, speakers),
         "chosen": chosen,
         "cards": [_card(evaluation, k, results[k], b, clips) for k, b in _badges(chosen, results).items()],
         "failed": {s: [r for r in rs if r.failure is not None] for s, rs in evaluation.results.items()},
@@ -294,7 +294,26 @@ def _histogram(
     )
 
 
-def _voice_map(evaluation: Evaluation, results: Sequence[Result], speakers: Sequence[str]) -> VoiceMap | None:
+def _voice_maps(
+    evaluation: Evaluation, results: Sequence[Result], speakers: Sequence[str]
+) -> dict[str, VoiceMap]:
+    """Whose eyes see the voices so -> a map; without those for which too little is known."""
+    codes = evaluation.codes
+    judged = [(r, r.voice) for r in results if r.voice is not None]
+    coded = [(r, codes[r.audio]) for r in results if r.audio in codes and r.failure is None]
+    maps = {
+        "the judge of speakers": _voice_map(evaluation.natural_voices, judged, results, speakers),
+        "vcae's own speaker encoder": _voice_map(codes, coded, results, speakers),
+    }
+    return {name: voice_map for name, voice_map in maps.items() if voice_map}
+
+
+def _voice_map(
+    voices: Mapping[Path, Heard],
+    spoken: Sequence[tuple[Result, Heard]],
+    results: Sequence[Result],
+    speakers: Sequence[str],
+) -> VoiceMap | None:
     """The two principal components of the natural voices, and in them the converted ones.
 
     None where there are not three natural voices that differ.
@@ -304,21 +323,22 @@ def _voice_map(evaluation: Evaluation, results: Sequence[Result], speakers: Sequ
         owner |= dict.fromkeys([trial.source, *trial.source_references], trial.source_speaker)
         theirs = [*trial.references, trial.target, trial.parallel]
         owner |= {path: trial.target_speaker for path in theirs if path}
-    names = [path for path in evaluation.natural_voices if path in owner]
+    names = [path for path in voices if path in owner]
     if len(names) < 3:
         return None
-    natural = np.array([evaluation.natural_voices[path] for path in names], dtype=float)  # (N, E)
+    natural = np.array([voices[path] for path in names], dtype=float)  # (N, E)
     mean = natural.mean(axis=0)
     _, strengths, axes = np.linalg.svd(natural - mean, full_matrices=False)
     if not strengths[1] > 1e-6:
         return None
-    spoken = [r for r in results if r.voice is not None]
-    points = (np.array([*natural, *(r.voice for r in spoken)], dtype=float) - mean) @ axes[:2].T  # (N + M, 2)
+    points = (np.array([*natural, *(voice for _, voice in spoken)], dtype=float) - mean) @ axes[
+        :2
+    ].T  # (N + M, 2)
     points -= points.min(axis=0)
     points /= points.max()  # the longer side is 1
     numbers = [speakers.index(owner[path]) for path in names]
-    numbers += [speakers.index(r.trial.target_speaker) for r in spoken]
-    titles = [path.name for path in names] + [r.trial.id for r in spoken]
+    numbers += [speakers.index(r.trial.target_speaker) for r, _ in spoken]
+    titles = [path.name for path in names] + [r.trial.id for r, _ in spoken]
     places = [Place(x, y, n, t) for (x, y), n, t in zip(points.tolist(), numbers, titles, strict=True)]
     own = np.array(numbers[: len(names)])
     clouds = {n: points[: len(names)][own == n] for n in sorted(set(own.tolist()))}

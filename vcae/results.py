@@ -45,6 +45,8 @@ class Evaluation:
     """What was judged: weights, version, list."""
     natural_voices: Mapping[Path, Heard] = field(default_factory=dict)
     """The voices of all natural recordings in the list, as the judge of speakers embeds them."""
+    codes: Mapping[Path, Heard] = field(default_factory=dict)
+    """The speaker codes of these, and of what the first system made, by the converter's own encoder."""
 
     def summary(self, system: str) -> dict[str, Interval]:
         """Weighted mean of each measure that was taken, with its interval.
