@@ -300,7 +300,7 @@ def _voice_maps(
     """Whose eyes see the voices so -> a map; without those for which too little is known."""
     codes = evaluation.codes
     judged = [(r, r.voice) for r in results if r.voice is not None]
-    coded = [(r, codes[r.audio]) for r in results if r.audio in codes and r.failure is None]
+    coded = [(r, codes[r.audio]) for r in results if r.audio and r.audio in codes]
     maps = {
         "the judge of speakers": _voice_map(evaluation.natural_voices, judged, results, speakers),
         "vcae's own speaker encoder": _voice_map(codes, coded, results, speakers),

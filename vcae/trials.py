@@ -85,9 +85,9 @@ def read_trials(path: Path) -> list[Trial]:
                 f"{where}: {trial.id} is there twice, first in line {lines[trial.id]}; remove one"
             )
         lines[trial.id] = line
-        for file in trial.files:
-            if not file.is_file():
-                raise TrialError(f"{where}: no such file: {file}; mend the list, or make it again")
+        for recording in trial.files:
+            if not recording.is_file():
+                raise TrialError(f"{where}: no such file: {recording}; mend the list, or make it again")
         trials.append(trial)
     if not trials:
         raise TrialError(f"{path}: lists no trials; make a list with `vcae trials`")
