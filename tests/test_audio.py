@@ -231,7 +231,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_non_finite_samples_are_not_written(tmp_path):
-    with pytest.raises(AudioError, match="1 of 2 samples"):
+    with pytest.raises(AudioError, match="NaN"):
         Audio(np.array([0, np.nan], np.float32), 16000).write(tmp_path / "a.wav")
     assert list(tmp_path.iterdir()) == []
 
@@ -303,17 +303,121 @@ def test_what_the_lower_rate_cannot_hold_is_gone(from_rate, to_rate):
     assert np.abs(above[500:-500]).max() < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("from_rate", "to_rate"), [(44100, 16000), (48000, 16000), (16000, 44100), (44101, 16000)]
+def cut_anywhere(samples: np.ndarray, data: st.DataObject, most: int = 12) -> list[np.ndarray]:
+    """The waveform in blocks of any sizes, among them none and one sample."""
+    borders = data.draw(st.lists(st.integers(0, len(samples)), max_size=most))
+    return np.split(samples, sorted(borders))
+
+
+@settings(max_examples=40)
+@given(
+    from_rate=st.sampled_from([*RATES, 44101]),
+    to_rate=st.sampled_from(RATES),
+    count=st.integers(0, 20_000),
+    data=st.data(),
 )
-def test_resampling_in_blocks_leaves_no_seams(monkeypatch, from_rate, to_rate):
-    samples = noise(100_003, from_rate, 7000)
-    monkeypatch.setattr(audio, "_BLOCK", 2**30)
+def test_resampling_in_blocks_leaves_no_seams(from_rate, to_rate, count, data):
+    samples = noise(20_000, from_rate, 3000)[:count]
+    resampler = audio.Resampler(from_rate, to_rate)
+    pieces = [resampler.feed(block) for block in cut_anywhere(samples, data)]
     whole = audio.resample(samples, from_rate, to_rate)
-    monkeypatch.setattr(audio, "_BLOCK", 2**12)
-    blocks = (samples[start : start + 999] for start in range(0, len(samples), 999))
-    pieces = np.concatenate(list(audio._resample_blocks(blocks, from_rate, to_rate)))
-    np.testing.assert_allclose(pieces, whole, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([*pieces, resampler.flush()]), whole, atol=1e-6)
+
+
+@settings(max_examples=40)
+@given(
+    from_rate=st.sampled_from([*RATES, 44101]), to_rate=st.sampled_from(RATES), place=st.integers(500, 3000)
+)
+def test_a_resampler_waits_for_its_lookahead_and_no_longer(from_rate, to_rate, place):
+    resampler = audio.Resampler(from_rate, to_rate)
+    samples = noise(5_000, from_rate, 3000)
+    ready = len(resampler.feed(samples[:place]))
+    assert (
+        (ready - 1) * resampler.ratio + resampler.lookahead
+        < place
+        <= ready * resampler.ratio + resampler.lookahead
+    )
+    later = samples.copy()
+    later[place:] += 1
+    there, other = (audio.resample(x, from_rate, to_rate) for x in (samples, later))
+    np.testing.assert_allclose(there[:ready], other[:ready], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 24000, 44100, 48000])
+def test_resampling_to_16_khz_and_back_waits_for_2_ms_each(rate):
+    assert audio.Resampler(rate, 16000).lookahead / rate == pytest.approx(
+        0.002 * (rate != 16000), abs=1 / rate
+    )
+    assert audio.Resampler(16000, rate).lookahead == 32 * (rate != 16000)
+
+
+# Recordings of any length
+
+
+@settings(max_examples=30)
+@given(sizes=st.lists(st.integers(0, 50), max_size=20), size=st.integers(1, 60))
+def test_cutting_gives_blocks_of_one_size(sizes, size):
+    samples = np.arange(sum(sizes), dtype=np.float32)
+    blocks = list(audio.cut(np.split(samples, np.cumsum(sizes)), size))
+    assert all(len(block) == size for block in blocks[:-1])
+    assert not blocks or 0 < len(blocks[-1]) <= size
+    np.testing.assert_array_equal(audio.concatenate(blocks), samples)
+
+
+@pytest.mark.parametrize("count", [1, 100, 319, 320, 321, 320_000, 320_007, 400_000])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_recording_is_heard_in_blocks_as_it_is_read_whole(tmp_path, count, rate):
+    path = tmp_path / "a.wav"
+    Audio(noise(400_000, rate, 7000)[:count], rate).write(path)
+    whole = audio.read(path, 16000).samples
+    for source in (path, str(path), audio.read(path)):
+        recording = audio.Recording(source, 16000)
+        assert recording.length == len(whole)
+        assert recording.level == audio.loudness(whole, 16000)
+        assert recording.silent == audio.is_silent(whole)
+        for _ in range(2):
+            np.testing.assert_allclose(np.concatenate(list(recording)), whole, atol=1e-6)
+
+
+def test_a_recording_knows_silence():
+    assert audio.Recording(Audio(np.zeros(999, np.float32), 8000), 16000).silent
+    assert audio.Recording(Audio(np.zeros(0, np.float32), 8000), 16000).level == float("-inf")
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "header only", "NaN", "broken mp3"])
+def test_a_bad_recording_is_refused_as_it_is_in_reading(tmp_path, kind):
+    path = bad_file(tmp_path, kind)
+    with pytest.raises(AudioError) as reading:
+        audio.read(path)
+    with pytest.raises(AudioError) as hearing:
+        audio.Recording(path, 16000)
+    assert str(hearing.value) == str(reading.value)
+
+
+def test_where_one_library_breaks_off_the_other_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / "a.flac"
+    samples = noise(200_000, 16000, 7000)
+    Audio(samples, 16000).write(path)
+    read = soundfile.SoundFile.read
+    blocks = iter(range(100))
+
+    def broken(*args: object, **options: object) -> np.ndarray:
+        if next(blocks) == 2:
+            raise soundfile.LibsndfileError(7)
+        return read(*args, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", broken)
+    np.testing.assert_allclose(audio.read(path).samples, samples, atol=STEP)
+
+
+def test_what_goes_wrong_between_blocks_leaves_no_file(tmp_path):
+    def blocks():
+        yield tone(440, 16000)
+        raise AudioError("source.wav: 1 of 9 samples are NaN or infinite")
+
+    with pytest.raises(AudioError, match=r"source\.wav"):
+        audio.write_blocks(tmp_path / "a.wav", blocks(), 16000)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Level and activity

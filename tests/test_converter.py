@@ -14,6 +14,7 @@ from conftest import FSQ, TINY, TINY_VOCODER, VOICES, noise, save_weights, seede
 
 import vcae
 from vcae import Audio, AudioError, CheckpointError, Converter, Voice, VoiceError
+from vcae.audio import Recording
 from vcae.autoencoder import Autoencoder
 from vcae.bottleneck import Code
 from vcae.cache import delay
@@ -178,7 +179,7 @@ def copying(f0=150.0, voicing=1.0):
     autoencoder.prosody = Steady(f0, voicing)
     converter = Converter(autoencoder, seeded(Vocoder, TINY_VOCODER))
     return converter, converter._voice_of(
-        torch.zeros(1, 1, RATE), F0Statistics.around(math.log(f0), 0.2, 1e6)
+        Recording(white(1), RATE), F0Statistics.around(math.log(f0), 0.2, 1e6)
     )
 
 

@@ -33,8 +33,8 @@ def outputs() -> dict[str, np.ndarray]:
 
 def pitched(converter: Converter, audio: Audio) -> tuple:
     """A tiny model hears no voice in a vowel, and `voice` would refuse it."""
-    wav, _ = converter._listen(audio)
-    return wav, converter._pitch(wav)
+    recording = converter._listen(audio)
+    return recording, converter._pitch(recording)
 
 
 @pytest.mark.parametrize("name", ["converted", "embedding", "content"])

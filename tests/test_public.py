@@ -20,6 +20,7 @@ PUBLIC = [
     "LogMel",
     "MelConfig",
     "SpeakerEncoder",
+    "Stream",
     "VcaeError",
     "Vocoder",
     "VocoderConfig",

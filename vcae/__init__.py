@@ -17,6 +17,7 @@ from vcae.converter import Converter, load
 from vcae.errors import VcaeError
 from vcae.mel import PRESETS, LogMel, MelConfig
 from vcae.speaker import SpeakerEncoder, Voice, VoiceError
+from vcae.streaming import Stream
 from vcae.vocoder import Vocoder, VocoderConfig
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "LogMel",
     "MelConfig",
     "SpeakerEncoder",
+    "Stream",
     "VcaeError",
     "Vocoder",
     "VocoderConfig",

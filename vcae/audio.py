@@ -1,20 +1,22 @@
 """Audio files and waveforms: read, write, find, resample, and tell how loud they are.
 
-Every waveform is mono: a float32 array of shape (N,) with values in [-1, 1]. Long files are decoded and
-resampled in blocks, so that beside the result itself little memory is needed.
+Every waveform is mono: a float32 array of shape (N,) with values in [-1, 1]. Files are decoded, resampled
+and written in blocks, so that recordings of any length need little memory (`Recording`, `write_blocks`).
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from vcae.errors import VcaeError
 from vcae.output import check_output, replacing
@@ -40,9 +42,13 @@ WRITABLE = {
 LEVEL = -25.0
 """What the networks hear every recording at, in dBFS as `loudness` measures it."""
 
-_BLOCK = 2**16  # samples decoded, resampled or encoded at a time
+_BLOCK = 2**16  # samples decoded or encoded at a time
 _ACTIVE_DB = 40.0  # what is quieter than the loudest frame by more than this is a pause
 _FRAME_SECONDS = 0.02
+_SHORT_SECONDS = 600  # what is no longer than this is kept in memory
+_ZERO_CROSSINGS = 32  # of the resampling filter on each side, in samples of the lower rate
+_CUTOFF = 0.98  # of the lower Nyquist frequency
+_KAISER_BETA = 8.0
 _SILENCE = 1e-3  # a peak below this (-60 dBFS) is silence
 
 
@@ -103,33 +109,52 @@ def read(path: str | Path, sample_rate: int | None = None) -> Audio:
     Channels are averaged. ``sample_rate`` resamples to that rate; None keeps the file's own.
     Raises AudioError when the file is missing, empty, unreadable, or holds no or non-finite samples.
     """
-    import soundfile
+    rate, blocks = _decode(Path(path))
+    if sample_rate is None:
+        return Audio(concatenate(blocks), rate)
+    return Audio(concatenate(_resampled(blocks, rate, sample_rate)), sample_rate)
 
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise AudioError(f"{path}: is a folder; name an audio file")
-        size = path.stat().st_size
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise AudioError(f"{path}: no such file") from None
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check name and permissions") from None
-    if size == 0:
-        raise AudioError(f"{path}: is empty (0 bytes); record or download it again")
-    try:
-        return _gather(path, *_decode_with_soundfile(path), sample_rate)
-    except soundfile.SoundFileError as error:
-        reason = _tidy(getattr(error, "error_string", str(error)))
 
-    import av  # slow to import, and seldom needed
+class Recording:
+    """A recording of any length, heard in mono blocks at one sample rate as often as it is iterated over.
 
-    try:
-        return _gather(path, *_decode_with_av(path), sample_rate)
-    except (av.FFmpegError, EOFError):
-        raise AudioError(
-            f"{path}: not an audio file that can be read ({reason}); convert it to WAV or FLAC first"
-        ) from None
+    The first time, as it is made, tells its length and level. A file of more than ten minutes is decoded
+    anew each time, so that little of it is ever in memory. Raises AudioError as `read` does.
+    """
+
+    length: int
+    """In samples at `sample_rate`."""
+    level: float
+    """What `loudness` says of the whole, in dBFS."""
+    silent: bool
+    """What `is_silent` says of the whole."""
+
+    def __init__(self, source: str | Path | Audio, sample_rate: int) -> None:
+        self.name = "the recording" if isinstance(source, Audio) else str(source)
+        self.sample_rate = sample_rate
+        if isinstance(source, Audio):
+            source = Audio(resample(source.samples, source.sample_rate, sample_rate), sample_rate)
+        self._source = source
+        self.length, self.silent = 0, True
+        powers: list[Samples] = []  # of each frame: 7 MB for ten hours
+        short: list[Samples] = []
+        frame = _frame_size(sample_rate)
+        for block in cut(self, 1000 * frame):
+            if len(block) >= frame or not powers:  # a shorter tail is left out
+                powers.append(_frame_powers(block, sample_rate))
+            self.length += len(block)
+            self.silent &= is_silent(block)
+            if self.length <= _SHORT_SECONDS * sample_rate:
+                short.append(block)
+        if self.length <= _SHORT_SECONDS * sample_rate:
+            self._source = Audio(concatenate(short), sample_rate)
+        self.level = _level(np.concatenate(powers) if powers else np.zeros(0, dtype=np.float32))
+
+    def __iter__(self) -> Iterator[Samples]:
+        if isinstance(self._source, Audio):
+            return _blocks(self._source.samples)
+        rate, blocks = _decode(Path(self._source))
+        return _resampled(blocks, rate, self.sample_rate)
 
 
 def write(path: str | Path, audio: Audio) -> None:
@@ -138,26 +163,29 @@ def write(path: str | Path, audio: Audio) -> None:
     Samples beyond [-1, 1] are clipped. The file appears whole or not at all, replacing an older one.
     Raises OutputError or AudioError when it cannot be written; missing folders are not created.
     """
+    write_blocks(path, _blocks(audio.samples), audio.sample_rate)
+
+
+def write_blocks(path: str | Path, blocks: Iterable[Samples], sample_rate: int) -> None:
+    """Write a waveform that comes in blocks, as `write` does; what the blocks raise leaves no file either."""
     import soundfile
 
     path = Path(path)
     check_output(path, WRITABLE)
-    bad = _count_non_finite(audio.samples)
-    if bad:
-        raise AudioError(f"{path}: not written, {bad} of {len(audio.samples)} samples are NaN or infinite")
-
     container, encoding = WRITABLE[path.suffix.lower()]
     with replacing(path) as unfinished:
         try:
             with soundfile.SoundFile(
-                os.fsencode(unfinished), "w", audio.sample_rate, 1, encoding, format=container
+                os.fsencode(unfinished), "w", sample_rate, 1, encoding, format=container
             ) as file:
-                # In blocks, because libsndfile's Vorbis encoder crashes on very long ones.
-                for block in _blocks(audio.samples):
+                # Cut small, because libsndfile's Vorbis encoder crashes on very long blocks.
+                for block in chain.from_iterable(map(_blocks, blocks)):
+                    if not np.isfinite(block).all():
+                        raise AudioError(f"{path}: not written, there are samples that are NaN or infinite")
                     file.write(_to_int16(block) if encoding == "PCM_16" else block.clip(-1, 1))
         except soundfile.SoundFileError as error:
             raise AudioError(
-                f"{path}: cannot be written at {audio.sample_rate} Hz ({_tidy(str(error))});"
+                f"{path}: cannot be written at {sample_rate} Hz ({_tidy(str(error))});"
                 " check the folder's permissions and free space, or choose .wav"
             ) from None
 
@@ -165,12 +193,66 @@ def write(path: str | Path, audio: Audio) -> None:
 def resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:
     """Resample (N,) from one rate in Hz to another: (ceil(N * to_rate / from_rate),) float32.
 
-    Windowed-sinc interpolation, flat to 0.9 of the lower Nyquist frequency. Rates whose ratio takes
-    whole numbers above 4000, such as 44101 to 16000, are met within 0.02 %, which is less than one hears.
+    See `Resampler`.
     """
     if from_rate == to_rate:
         return samples
-    return _concatenate(_resample_blocks(_blocks(samples), from_rate, to_rate))
+    return concatenate(_resampled(_blocks(samples), from_rate, to_rate))
+
+
+class Resampler:
+    """Resamples a waveform that comes in blocks of any size; how it is cut leaves no trace.
+
+    Output m lies at input m * ratio. Windowed-sinc interpolation (Smith, "Digital Audio Resampling", 2002)
+    with 32 zero crossings on each side, which is 2 ms where the lower of the two rates is 16 kHz: flat to
+    0.9 of the lower Nyquist frequency, 80 dB down from 1.07 of it on. Rates whose ratio takes whole numbers
+    above 4000, such as 44101 to 16000, are met within 0.02 %, which is less than one hears.
+    """
+
+    ratio: Fraction
+    """Input samples for each output sample."""
+    lookahead: int
+    """How many input samples behind its place an output waits for."""
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        # The filter bank has a row for each output of a period, so the period must be kept short.
+        if from_rate > to_rate:
+            self.ratio = 1 / Fraction(to_rate, from_rate).limit_denominator(4000)
+        else:
+            self.ratio = Fraction(from_rate, to_rate).limit_denominator(4000)
+        self._bank = np.ones((1, 1), dtype=np.float32) if self.ratio == 1 else _filter_bank(self.ratio)
+        self.lookahead = self._bank.shape[1] // 2
+        self._pending = np.zeros(max(0, self.lookahead - 1), dtype=np.float32)
+        self._start = -len(self._pending)  # where in the input what is pending starts
+        self._received = self._emitted = 0
+
+    def feed(self, block: Samples) -> Samples:
+        """What has become ready with this block: (N,) -> (M,), M about N / ratio."""
+        self._received += len(block)
+        ready = max(0, ceil((self._received - self.lookahead) / self.ratio) - self._emitted)
+        if self.ratio == 1:
+            self._emitted += ready
+            return block
+        self._pending = np.concatenate([self._pending, block])
+        if not ready:
+            return np.zeros(0, dtype=np.float32)
+        windows = sliding_window_view(self._pending, self._bank.shape[1])
+        out = np.empty(ready, dtype=np.float32)
+        for part in _blocks(np.arange(self._emitted, self._emitted + ready), 2**13):
+            place = part * self.ratio.numerator // self.ratio.denominator
+            window = windows[place - self.lookahead + 1 - self._start]
+            at = part[0] - self._emitted
+            out[at : at + len(part)] = np.einsum("ij,ij->i", window, self._bank[part % len(self._bank)])
+        self._emitted += ready
+        next_place = self._emitted * self.ratio.numerator // self.ratio.denominator
+        used = next_place - self.lookahead + 1 - self._start
+        self._pending, self._start = self._pending[used:], self._start + used
+        return out
+
+    def flush(self) -> Samples:
+        """The rest, as if silence followed: then ceil(N / ratio) samples are given for N in all."""
+        rest = ceil(self._received / self.ratio) - self._emitted
+        return self.feed(np.zeros(self.lookahead, dtype=np.float32))[:rest]
 
 
 def loudness(samples: Samples, sample_rate: int) -> float:
@@ -178,11 +260,7 @@ def loudness(samples: Samples, sample_rate: int) -> float:
 
     Active are the frames of 20 ms that lie within 40 dB of the loudest, so that pauses do not count.
     """
-    power = _frame_powers(samples, sample_rate)
-    if not power.any():
-        return float("-inf")
-    active = power[power >= power.max() * 10 ** (-_ACTIVE_DB / 10)]
-    return float(10 * np.log10(active.mean()))
+    return _level(_frame_powers(samples, sample_rate))
 
 
 def is_silent(samples: Samples) -> bool:
@@ -201,25 +279,37 @@ def speech_seconds(samples: Samples, sample_rate: int) -> float:
     return float(np.count_nonzero(power >= power.max() * 10 ** (-_ACTIVE_DB / 10)) * _FRAME_SECONDS)
 
 
+def cut(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """Blocks of any size as blocks of `size` samples; the last one is shorter where they do not fit."""
+    pending: list[Samples] = []
+    count = 0
+    for block in blocks:
+        pending.append(block)
+        count += len(block)
+        if count >= size:
+            whole = np.concatenate(pending)
+            count %= size
+            yield from _blocks(whole[: len(whole) - count], size)
+            pending = [whole[len(whole) - count :]]
+    if count:
+        yield np.concatenate(pending)
+
+
+def concatenate(blocks: Iterable[Samples]) -> Samples:
+    """One waveform of blocks, without holding everything twice."""
+    gathered = bytearray()  # which grows in place
+    for block in blocks:
+        gathered += block.tobytes()
+    return np.frombuffer(gathered, dtype=np.float32)
+
+
 def _tidy(reason: str) -> str:
     """A library's message as a part of one of our sentences."""
     return " ".join(reason.removeprefix("Error : ").split()).rstrip(".")
 
 
-def _blocks(samples: Samples, size: int = _BLOCK) -> Iterator[Samples]:
+def _blocks(samples: npt.NDArray[Any], size: int = _BLOCK) -> Iterator[npt.NDArray[Any]]:
     return (samples[start : start + size] for start in range(0, len(samples), size))
-
-
-def _count_non_finite(samples: Samples) -> int:
-    return sum(int(np.count_nonzero(~np.isfinite(block))) for block in _blocks(samples))
-
-
-def _concatenate(blocks: Iterable[Samples]) -> Samples:
-    # A bytearray grows in place, where np.concatenate would hold everything twice.
-    gathered = bytearray()
-    for block in blocks:
-        gathered += block.tobytes()
-    return np.frombuffer(gathered, dtype=np.float32)
 
 
 def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
@@ -228,53 +318,89 @@ def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
     return steps
 
 
+def _decode(path: Path) -> tuple[int, Iterator[Samples]]:
+    """Sample rate and mono blocks of a file of any kind. Raises AudioError, possibly from the iterator."""
+    import soundfile
+
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder; name an audio file")
+        size = path.stat().st_size
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise AudioError(f"{path}: no such file") from None
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check name and permissions") from None
+    if size == 0:
+        raise AudioError(f"{path}: is empty (0 bytes); record or download it again")
+    try:
+        rate, blocks = _decode_with_soundfile(path)
+    except soundfile.SoundFileError as error:
+        rate, blocks = _decode_with_av(path, _reason(error))
+    return rate, _checked(path, blocks)
+
+
 def _decode_with_soundfile(path: Path) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and mono blocks; raises SoundFileError, possibly from the iterator."""
+    """Sample rate and mono blocks; PyAV goes on where libsndfile breaks off. Raises SoundFileError."""
     import soundfile
 
     file = soundfile.SoundFile(os.fsencode(path))  # a name that is no UTF-8 is a name all the same
 
     def blocks() -> Iterator[Samples]:
+        decoded = 0
         with file:
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                yield block.mean(axis=1)
+            try:
+                while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                    decoded += len(block)
+                    yield block.mean(axis=1)
+                return
+            except soundfile.SoundFileError as error:
+                _, again = _decode_with_av(path, _reason(error))
+        for block in again:
+            yield block[decoded:]
+            decoded = max(0, decoded - len(block))
 
     return file.samplerate, blocks()
 
 
-def _decode_with_av(path: Path) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and mono blocks; raises FFmpegError, possibly from the iterator, or EOFError."""
-    import av
+def _decode_with_av(path: Path, reason: str) -> tuple[int, Iterator[Samples]]:
+    """Sample rate and mono blocks. Raises AudioError, possibly from the iterator: `reason` is the first."""
+    import av  # slow to import, and seldom needed
 
-    container = av.open(str(path))
+    unreadable = AudioError(
+        f"{path}: not an audio file that can be read ({reason}); convert it to WAV or FLAC first"
+    )
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, EOFError):
+        raise unreadable from None
     if not container.streams.audio:
         container.close()
-        raise EOFError("no audio stream")
+        raise unreadable
     stream = container.streams.audio[0]
 
     def blocks() -> Iterator[Samples]:
         planar = av.AudioResampler(format="fltp")  # floats, a row for each channel; rate and channels stay
         with container:
-            for frame in container.decode(stream):
-                for converted in planar.resample(frame):
-                    yield converted.to_ndarray().mean(axis=0)
+            try:
+                for frame in container.decode(stream):
+                    for converted in planar.resample(frame):
+                        yield converted.to_ndarray().mean(axis=0)
+            except (av.FFmpegError, EOFError):
+                raise unreadable from None
 
     return stream.rate, blocks()
 
 
-def _gather(path: Path, rate: int, blocks: Iterator[Samples], sample_rate: int | None) -> Audio:
-    """Check decoded blocks, resample them if asked to, and join them."""
-    checked = _checked(path, blocks)
-    if sample_rate is None or sample_rate == rate:
-        return Audio(_concatenate(checked), rate)
-    return Audio(_concatenate(_resample_blocks(checked, rate, sample_rate)), sample_rate)
+def _reason(error: Exception) -> str:
+    return _tidy(getattr(error, "error_string", str(error)))
 
 
 def _checked(path: Path, blocks: Iterable[Samples]) -> Iterator[Samples]:
     total = bad = 0
     for block in blocks:
         total += len(block)
-        bad += _count_non_finite(block)
+        bad += int(np.count_nonzero(~np.isfinite(block)))
         yield block
     if total == 0:
         raise AudioError(f"{path}: holds no samples; record or download it again")
@@ -282,62 +408,44 @@ def _checked(path: Path, blocks: Iterable[Samples]) -> Iterator[Samples]:
         raise AudioError(f"{path}: {bad} of {total} samples are NaN or infinite; export it again")
 
 
-@cache
-def _resampler(ratio: Fraction) -> Any:
-    from torchaudio.transforms import Resample  # slow to import
-
-    return Resample(
-        ratio.numerator,
-        ratio.denominator,
-        resampling_method="sinc_interp_kaiser",
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,
-        beta=14.769656459379492,
-    )
-
-
-def _resample_blocks(blocks: Iterable[Samples], from_rate: int, to_rate: int) -> Iterator[Samples]:
-    """Resample a waveform that comes in blocks; the result is that of resampling it in one piece.
-
-    The resampler makes every ``new`` outputs from ``old`` inputs and a margin of neighbours on both sides,
-    so a piece that starts at a multiple of ``old`` and brings its margins gives exactly its share.
-    """
-    import torch
-
-    # The filter bank has a row for each output of a period, so the period must be kept short.
-    if from_rate > to_rate:
-        ratio = 1 / Fraction(to_rate, from_rate).limit_denominator(4000)
-    else:
-        ratio = Fraction(from_rate, to_rate).limit_denominator(4000)
-    resampler = _resampler(ratio)
-    old, new = ratio.numerator, ratio.denominator
-    margin = 0 if ratio == 1 else ceil(resampler.width / old)  # in periods
-
-    def convert(piece: Samples) -> Samples:
-        periods = len(piece) // old - 2 * margin
-        with torch.inference_mode():
-            converted: Samples = resampler(torch.from_numpy(piece[: (periods + 2 * margin) * old])).numpy()
-        return converted[margin * new : (margin + periods) * new]
-
-    silence = np.zeros(margin * old, dtype=np.float32)
-    pending = silence
-    received = emitted = 0
+def _resampled(blocks: Iterable[Samples], from_rate: int, to_rate: int) -> Iterator[Samples]:
+    resampler = Resampler(from_rate, to_rate)
     for block in blocks:
-        received += len(block)
-        pending = np.concatenate([pending, block])
-        periods = len(pending) // old - 2 * margin
-        if periods * old >= _BLOCK // 2:  # decoders may give small blocks, which would take long one by one
-            yield convert(pending)
-            emitted += periods * new
-            pending = pending[periods * old :]
-    # Silence completes the last period and its margin.
-    rest = convert(np.concatenate([pending, np.zeros(old, dtype=np.float32), silence]))
-    yield rest[: ceil(received / ratio) - emitted]
+        yield resampler.feed(block)
+    yield resampler.flush()
+
+
+@lru_cache(maxsize=8)
+def _filter_bank(ratio: Fraction) -> Samples:
+    """Weights of a window of inputs for each output of a period: (ratio.denominator, 2 * lookahead).
+
+    The window of output m starts `lookahead` - 1 inputs before place m * ratio, rounded down.
+    """
+    stretch = float(max(ratio, Fraction(1)))  # input samples for each sample of the lower rate
+    width = _ZERO_CROSSINGS * stretch
+    half = ceil(width)
+    phase = np.arange(ratio.denominator) * ratio.numerator % ratio.denominator / ratio.denominator
+    distance = np.arange(1 - half, 1 + half) - phase[:, None]  # in input samples
+    window = np.i0(_KAISER_BETA * np.sqrt((1 - (distance / width) ** 2).clip(0))) * (abs(distance) <= width)
+    bank = np.sinc(_CUTOFF / stretch * distance) * window
+    weights: Samples = (bank / bank.sum(axis=1, keepdims=True)).astype(np.float32)
+    return weights
+
+
+def _frame_size(sample_rate: int) -> int:
+    return max(1, round(_FRAME_SECONDS * sample_rate))
 
 
 def _frame_powers(samples: Samples, sample_rate: int) -> Samples:
     """Mean square of each frame of 20 ms; a shorter waveform is one frame, and a shorter tail is left out."""
-    size = max(1, min(len(samples), round(_FRAME_SECONDS * sample_rate)))
+    size = max(1, min(len(samples), _frame_size(sample_rate)))
     frames = samples[: len(samples) // size * size].reshape(-1, size)
     powers: Samples = np.einsum("ij,ij->i", frames, frames) / np.float32(size)
     return powers
+
+
+def _level(powers: Samples) -> float:
+    if not powers.any():
+        return float("-inf")
+    active = powers[powers >= powers.max() * 10 ** (-_ACTIVE_DB / 10)]
+    return float(10 * np.log10(active.mean()))

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio import LEVEL, Audio, AudioError, Samples, is_silent, loudness, read, resample, speech_seconds
+from vcae.audio import LEVEL, Audio, AudioError, Recording, Samples, concatenate, cut, speech_seconds
 from vcae.autoencoder import Autoencoder
 from vcae.bottleneck import Code
 from vcae.cache import Cache
 from vcae.checkpoint import BUNDLED, load_autoencoder, load_vocoder
 from vcae.errors import VcaeError
 from vcae.mel import LogMel
-from vcae.prosody import F0Statistics, shift
-from vcae.speaker import SpeakerCode, Voice, VoiceError
+from vcae.prosody import F0Statistics
+from vcae.speaker import Voice, VoiceError
+from vcae.streaming import Stream
 from vcae.vocoder import Vocoder
 
 Source: TypeAlias = str | Path | Audio
@@ -60,14 +63,15 @@ class Converter:
         self.step = config.hop_length * autoencoder.content.stride
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
         self.delay = vocoder.delay + autoencoder.config.delay * config.hop_length
-        """How many samples late the chain's output is."""
+        """How many samples late the networks' output is."""
         self.made_by = _fingerprint(autoencoder)
+        networks = (self.log_mel, self.autoencoder, self.vocoder)
+        self._stream = partial(Stream, *networks, step=self.step, late=self.delay, longest=self.block)
         if self.device.type != "mps":  # which has no float64
             # So that rounding errors do not add up in the phase, and blocks of any size give the same.
             self.log_mel.double()
             self.autoencoder.prosody.double()
 
-    @torch.inference_mode()
     def convert(
         self, source: Source, voice: Reference, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Audio:
@@ -76,42 +80,62 @@ class Converter:
         pitch_shift: semitones on top of the move to the voice's range. strength: 1 is the voice, 0 the
         source's own; between them, a mix. Raises AudioError, VoiceError.
         """
-        if not 0 <= strength <= 1:
-            raise VcaeError(f"strength must be between 0 and 1, not {strength}")
-        if not abs(pitch_shift) <= MAX_SHIFT:
-            raise VcaeError(f"pitch shift must be within {MAX_SHIFT} semitones, not {pitch_shift}")
+        _check(pitch_shift, strength)
         target = self.voice(voice)
-        wav, gain = self._listen(source)
-        own = self._pitch(wav)
+        recording = self._listen(source)
+        own = self._pitch(recording)
         if strength < 1:
-            target = Voice.mix([self._voice_of(wav, own), target], [1 - strength, strength])
-        return Audio(self._decode(wav, own, target, pitch_shift, 1 / gain), self.sample_rate)
+            target = Voice.mix([self._voice_of(recording, own), target], [1 - strength, strength])
+        return Audio(concatenate(self._converted(recording, own, target, pitch_shift)), self.sample_rate)
 
-    @torch.inference_mode()
     def reconstruct(self, source: Source) -> Audio:
         """Encode and decode in the same voice: the plain autoencoder."""
-        wav, gain = self._listen(source)
-        own = self._pitch(wav)
-        return Audio(self._decode(wav, own, self._voice_of(wav, own), 0.0, 1 / gain), self.sample_rate)
+        recording = self._listen(source)
+        own = self._pitch(recording)
+        target = self._voice_of(recording, own)
+        return Audio(concatenate(self._converted(recording, own, target)), self.sample_rate)
 
-    def _decode(
-        self, wav: Tensor, own: F0Statistics, target: Voice, pitch_shift: float, gain: float
-    ) -> Samples:
-        """(1, 1, N) with F0 statistics of its own -> (N,) in another voice, times gain, in [-1, 1]."""
-        speaker = SpeakerCode(target.embedding[None].to(self.device), target.tokens[None].to(self.device))
-        cache: Cache = {}
-        samples = np.empty(wav.shape[-1], dtype=np.float32)
-        at = -self.delay
-        for block in self._blocks(wav, self.delay):
-            code, prosody = self.autoencoder.encode(self.log_mel(block, cache), cache)
-            prosody = shift(prosody, own, target.f0, pitch_shift)
-            mel = self.autoencoder.decode(code.z, prosody, speaker, cache)
-            out = (self.vocoder(mel, prosody, cache)[0, 0] * gain).clamp(-1, 1).cpu().numpy()
-            early = max(0, -at)  # of the first block, what describes the time before the signal
-            part = samples[at + early : at + len(out)]
-            part[:] = out[early : early + len(part)]
-            at += len(out)
-        return samples
+    def stream(
+        self,
+        voice: Reference,
+        *,
+        sample_rate: int | None = None,
+        output_rate: int | None = None,
+        pitch_shift: float = 0.0,
+        strength: float = 1.0,
+        source_voice: Reference | None = None,
+        level: float | None = None,
+    ) -> Stream:
+        """Conversion of a source that comes block by block, such as a microphone's.
+
+        sample_rate: of the source, in Hz; output_rate: of what is given (default: as the source; and both
+        are the converter's where neither is said). source_voice: the speaker's own, whose F0 statistics the
+        stream takes instead of following them, and which strengths below 1 mix in. level: the source's
+        `loudness` in dBFS, instead of following it. Raises AudioError, VoiceError.
+        """
+        _check(pitch_shift, strength)
+        if level is not None and not abs(level) <= 100:
+            raise VcaeError(f"level must be in dBFS, from -100 on, not {level}")
+        sample_rate = sample_rate or self.sample_rate
+        output_rate = output_rate or sample_rate
+        if min(sample_rate, output_rate) < 1_000:
+            raise VcaeError(f"sample rates must be in Hz, not {min(sample_rate, output_rate)}")
+        target = self.voice(voice)
+        own = None if source_voice is None else self.voice(source_voice)
+        if strength < 1:
+            if own is None:
+                raise VcaeError(
+                    "a strength below 1 mixes in the speaker's own voice; name it as source voice"
+                )
+            target = Voice.mix([own, target], [1 - strength, strength])
+        return self._stream(
+            target,
+            sample_rate=sample_rate,
+            output_rate=output_rate,
+            pitch_shift=pitch_shift,
+            f0=None if own is None else own.f0,
+            level=level,
+        )
 
     def voice(self, references: Reference) -> Voice:
         """The voice in one or more recordings of a speaker, the longer ones counting more.
@@ -131,78 +155,84 @@ class Converter:
             raise VoiceError("no reference was given; name at least one recording of the target speaker")
         voices, seconds = [], []
         for reference in references:
-            wav, _ = self._listen(reference)
-            voice = self._voice_of(wav, self._pitch(wav))
+            recording = self._listen(reference)
+            voice = self._voice_of(recording, self._pitch(recording))
             voiced = voice.f0.frames / self.autoencoder.config.mel.frame_rate
             if voiced < MIN_SPEECH:
                 raise VoiceError(
-                    f"{_name(reference)}: holds no speech to take a voice from; "
+                    f"{recording.name}: holds no speech to take a voice from; "
                     "give a recording of some seconds of one person talking"
                 )
             voices.append(voice)
-            seconds.append(wav.shape[-1] / self.sample_rate)
+            seconds.append(recording.length / self.sample_rate)
         return Voice.mix(voices, seconds, pool_pitch=True)
 
-    @torch.inference_mode()
     def embed(self, source: Source) -> Samples:
         """The speaker code of a recording: (E,) of unit norm; a product of two is their cosine."""
-        wav, _ = self._listen(source)
-        embedding: Samples = self._voice_of(wav, F0Statistics(0, 0, 0)).embedding.numpy()
+        nothing = F0Statistics(0, 0, 0)
+        embedding: Samples = self._voice_of(self._listen(source), nothing).embedding.numpy()
         return embedding
 
     @torch.inference_mode()
     def content(self, source: Source) -> Code:
         """What is said: z (D, T) at the code's rate, ids (T,) or None, of samples step * t on."""
-        wav, _ = self._listen(source)
+        recording = self._listen(source)
         cache: Cache = {}
         late = self.autoencoder.config.delay // self.autoencoder.content.stride
-        blocks = self._blocks(wav, late * self.step)
         codes = [
             self.autoencoder.bottleneck(self.autoencoder.content(self.log_mel(b, cache), cache))
-            for b in blocks
+            for b in self._steps(recording)
         ]
-        frames = slice(late, late - (-wav.shape[-1] // self.step))
+        frames = slice(late, late - (-recording.length // self.step))
         z = torch.cat([c.z for c in codes], dim=-1)[0, :, frames].cpu()
         ids = [c.ids for c in codes if c.ids is not None]
         return Code(z, torch.cat(ids, dim=-1)[0, frames].cpu() if ids else None, z.new_zeros(()))
 
-    def _listen(self, source: Source) -> tuple[Tensor, float]:
-        """A recording as (1, 1, N) at the level that the networks know, and the gain that took."""
-        if isinstance(source, Audio):
-            samples = resample(source.samples, source.sample_rate, self.sample_rate)
-        else:
-            samples = read(source, self.sample_rate).samples
-        if is_silent(samples):
-            raise AudioError(f"{_name(source)}: is silent; there is no voice in it")
-        gain = 10 ** ((LEVEL - loudness(samples, self.sample_rate)) / 20)
-        return torch.from_numpy(samples * np.float32(gain))[None, None], gain
+    def _listen(self, source: Source) -> Recording:
+        recording = Recording(source, self.sample_rate)
+        if recording.silent:
+            raise AudioError(f"{recording.name}: is silent; there is no voice in it")
+        return recording
 
-    def _blocks(self, wav: Tensor, more: int) -> Iterator[Tensor]:
-        """Pieces (1, 1, block) of a signal and of `more` silence behind it, in whole steps, on the device."""
-        length = wav.shape[-1] + more
-        length += -length % self.step
-        for start in range(0, length, self.block):
-            size = min(self.block, length - start)
-            piece = wav[..., start : start + size]
-            yield torch.nn.functional.pad(piece, (0, size - piece.shape[-1])).to(self.device)
+    def _converted(
+        self, recording: Recording, own: F0Statistics, target: Voice, pitch_shift: float = 0.0
+    ) -> Iterator[Samples]:
+        """A recording with F0 statistics of its own, in another voice, block by block."""
+        rate = self.sample_rate
+        stream = self._stream(
+            target, sample_rate=rate, output_rate=rate, pitch_shift=pitch_shift, f0=own, level=recording.level
+        )
+        yield from map(stream.feed, cut(recording, self.block))
+        yield stream.flush()
+
+    def _blocks(self, recording: Recording, size: int, silence: int = 0) -> Iterator[Tensor]:
+        """Pieces (1, 1, size) of a recording, and of so much silence behind it, at LEVEL on the device."""
+        gain = np.float32(10 ** ((LEVEL - recording.level) / 20))
+        behind = np.zeros(silence, dtype=np.float32)
+        for block in cut(chain(recording, [behind]), size):
+            yield torch.from_numpy(block * gain)[None, None].to(self.device)
+
+    def _steps(self, recording: Recording) -> Iterator[Tensor]:
+        """Pieces (1, 1, block) in whole steps, with silence behind until all of it has been heard."""
+        more = self.delay + -(recording.length + self.delay) % self.step
+        return self._blocks(recording, self.block, more)
 
     @torch.inference_mode()
-    def _pitch(self, wav: Tensor) -> F0Statistics:
-        """F0 statistics of a whole signal."""
+    def _pitch(self, recording: Recording) -> F0Statistics:
+        """F0 statistics of a whole recording."""
         cache: Cache = {}
-        blocks = self._blocks(wav, self.delay)
-        each = (F0Statistics.of(self.autoencoder.prosody(self.log_mel(b, cache), cache)) for b in blocks)
-        return sum(each, F0Statistics(0, 0, 0))
+        prosody = (self.autoencoder.prosody(self.log_mel(b, cache), cache) for b in self._steps(recording))
+        return sum(map(F0Statistics.of, prosody), F0Statistics(0, 0, 0))
 
     @torch.inference_mode()
-    def _voice_of(self, wav: Tensor, f0: F0Statistics) -> Voice:
-        """The voice of a signal, with the given F0; long ones in pieces, which count by the sound in them."""
+    def _voice_of(self, recording: Recording, f0: F0Statistics) -> Voice:
+        """The voice of a recording, with the given F0; a long one in pieces that count by their sound."""
         voices, sizes = [], []
-        for piece in wav.split(PIECE_SECONDS * self.sample_rate, dim=-1):
+        for piece in self._blocks(recording, PIECE_SECONDS * self.sample_rate):
             padded = torch.nn.functional.pad(piece, (0, max(0, self.step - piece.shape[-1])))
-            code = self.autoencoder.speaker.encode(self.log_mel(padded.to(self.device)))
+            code = self.autoencoder.speaker.encode(self.log_mel(padded))
             voices.append(Voice(code.embedding[0].cpu(), code.tokens[0].cpu(), f0, self.made_by))
-            sizes.append(0.01 + speech_seconds(piece[0, 0].numpy(), self.sample_rate))
+            sizes.append(0.01 + speech_seconds(piece[0, 0].cpu().numpy(), self.sample_rate))
         return Voice.mix(voices, sizes)
 
     def _checked(self, voice: Voice, path: str | Path | None = None) -> Voice:
@@ -221,5 +251,8 @@ def _fingerprint(autoencoder: Autoencoder) -> str:
     return digest.hexdigest()[:16]
 
 
-def _name(source: Source) -> str:
-    return "the recording" if isinstance(source, Audio) else str(source)
+def _check(pitch_shift: float, strength: float) -> None:
+    if not 0 <= strength <= 1:
+        raise VcaeError(f"strength must be between 0 and 1, not {strength}")
+    if not abs(pitch_shift) <= MAX_SHIFT:
+        raise VcaeError(f"pitch shift must be within {MAX_SHIFT} semitones, not {pitch_shift}")

@@ -1,0 +1,206 @@
+"""Conversion of sound as it comes: the one chain from samples to samples, live or from a file."""
+
+import math
+from dataclasses import astuple
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from vcae.audio import LEVEL, Resampler, Samples
+from vcae.autoencoder import Autoencoder
+from vcae.cache import Cache
+from vcae.mel import LogMel
+from vcae.prosody import F0Statistics, shift
+from vcae.speaker import SpeakerCode, Voice
+from vcae.vocoder import Vocoder
+
+_LOUDEST = 1e5  # times full scale; samples beyond are no sound
+_F0_MEMORY = 6000  # voiced frames, a minute; what came before is forgotten little by little
+
+
+class Stream:
+    """Converts one source block by block; `Converter.stream` makes it, and any number share the networks.
+
+    `feed` takes blocks of any size and gives what has become ready. With what `flush` gives in the end it is
+    as long as the source and in step with it: output n comes with input n + `latency` or before. How the
+    source is cut into blocks changes nothing but rounding errors.
+
+    What is not given of the source is followed as it is heard: F0 from a prior of ten voiced frames on, its
+    level from -25 dBFS on, by less than half a decibel in 20 ms. Where both are given, the output is that of
+    `Converter.convert` within 1e-4.
+    """
+
+    latency: int
+    """In output samples: changing the input from n + latency on leaves the outputs up to n as they are."""
+    repaired: int
+    """How many samples were NaN, infinite or beyond any sound, and were taken for silence."""
+
+    def __init__(
+        self,
+        log_mel: LogMel,
+        autoencoder: Autoencoder,
+        vocoder: Vocoder,
+        target: Voice,
+        *,
+        step: int,
+        late: int,
+        longest: int,
+        sample_rate: int,
+        output_rate: int,
+        pitch_shift: float = 0.0,
+        f0: F0Statistics | None = None,
+        level: float | None = None,
+    ) -> None:
+        """Start in silence.
+
+        step, late and longest are in samples at the networks' rate: what they take whole numbers of, how
+        late their output is, and the most, in whole steps, that they are given at once. sample_rate and
+        output_rate, in Hz, are of what is fed and given. f0 and level, in dBFS, are the source's.
+        """
+        rate, device = log_mel.config.sample_rate, log_mel.window.device
+        self.log_mel, self.autoencoder, self.vocoder = log_mel, autoencoder, vocoder
+        self._speaker = SpeakerCode(target.embedding[None].to(device), target.tokens[None].to(device))
+        self._pitch = _Pitch(target.f0, pitch_shift, f0, autoencoder.content.stride)
+        self._inward = Resampler(sample_rate, rate)
+        self._outward = Resampler(rate, output_rate)
+        self._step, self._late, self._longest = step, late, longest
+        self._level = _Level(level, step, late)
+        # An output waits for the filter behind the networks; these are late, and wait for a whole step; and
+        # the last sample of that waits for the filter before them.
+        waiting = (self._outward.lookahead + late + step - 1) / self._outward.ratio
+        self.latency = math.ceil(waiting + (self._inward.lookahead + 1) / self._ratio)
+        self.repaired = 0
+        self._cache: Cache = {}
+        self._pending = np.zeros(0, dtype=np.float32)  # for the networks; not yet a whole step
+        self._made = -late  # by the networks, since the source began
+        self._fed = self._given = 0
+        self._flushed = False
+
+    @property
+    def _ratio(self) -> Fraction:
+        """Input samples for each output sample."""
+        return self._inward.ratio * self._outward.ratio
+
+    def feed(self, samples: ArrayLike) -> Samples:
+        """The next floats of the source, (N,), N from 0 on -> float32 (M,), M from 0 on, in [-1, 1].
+
+        Raises ValueError for anything but floats of this shape, and after `flush`.
+        """
+        if self._flushed:
+            raise ValueError("this stream has been flushed; make another")
+        block = self._repair(np.asarray(samples))
+        self._fed += len(block)
+        out = self._outward.feed(self._convert(self._inward.feed(block))).clip(-1, 1)
+        self._given += len(out)
+        return out
+
+    def flush(self) -> Samples:
+        """What is left when the source has ended: (M,). The stream has ended, too."""
+        if self._flushed:
+            raise ValueError("this stream has been flushed; make another")
+        self._flushed = True
+        rest = math.ceil(self._fed / self._inward.ratio) - max(0, self._made)
+        silence = np.zeros(self._late + self._step, dtype=np.float32)
+        last = self._convert(np.concatenate([self._inward.flush(), silence]))[:rest]
+        out = np.concatenate([self._outward.feed(last), self._outward.flush()]).clip(-1, 1)
+        return out[: math.ceil(self._fed / self._ratio) - self._given]
+
+    def _repair(self, block: np.ndarray) -> Samples:
+        """What is no sound as silence; a copy."""
+        if block.ndim != 1 or not np.issubdtype(block.dtype, np.floating):
+            raise ValueError(
+                f"a block must be floats in [-1, 1] of shape (N,), not {block.dtype} of shape {block.shape}"
+            )
+        sound = np.abs(block) <= _LOUDEST  # which is false of NaN
+        self.repaired += int(np.count_nonzero(~sound))
+        return np.where(sound, block, 0).astype(np.float32)
+
+    def _convert(self, wav: Samples) -> Samples:
+        """(N,) -> (M,) at the networks' rate: as many whole steps as there are, each in its time."""
+        wav = np.concatenate([self._pending, wav])
+        whole = len(wav) // self._step * self._step
+        pieces = [
+            self._network(wav[at : min(at + self._longest, whole)]) for at in range(0, whole, self._longest)
+        ]
+        self._pending = wav[whole:]
+        early = max(0, min(-self._made, whole))  # what is of the time before the source began
+        self._made += whole
+        return np.concatenate(pieces)[early:] if pieces else np.zeros(0, dtype=np.float32)
+
+    @torch.inference_mode()
+    def _network(self, wav: Samples) -> Samples:
+        """Whole steps (N,) -> (N,), `_late` samples late, at the level of the source."""
+        before, after = self._level.gains(wav)
+        x = torch.from_numpy(wav * before)[None, None].to(self.log_mel.window.device)
+        code, prosody = self.autoencoder.encode(self.log_mel(x, self._cache), self._cache)
+        prosody = self._pitch.move(prosody)
+        mel = self.autoencoder.decode(code.z, prosody, self._speaker, self._cache)
+        out = self.vocoder(mel, prosody, self._cache)[0, 0].cpu().numpy()
+        converted: Samples = out * after
+        return converted
+
+
+class _Pitch:
+    """Moves F0 to the target's range from the source's, which is given or else followed."""
+
+    def __init__(
+        self, target: F0Statistics, semitones: float, source: F0Statistics | None, step: int
+    ) -> None:
+        self._target, self._semitones = target, semitones
+        self._given = source is not None
+        self._source = source or F0Statistics(0, 0, 0)
+        self._step = step  # in frames
+
+    def move(self, prosody: Tensor) -> Tensor:
+        """(1, 3, T) -> (1, 3, T); where F0 is followed, each step is moved by what was heard up to it."""
+        if self._given:
+            return shift(prosody, self._source, self._target, self._semitones)
+        moved = []
+        for step in prosody.split(self._step, dim=-1):
+            heard = self._source + F0Statistics.of(step)
+            keep = min(1, _F0_MEMORY / max(heard.frames, 1))
+            self._source = F0Statistics(*(keep * x for x in astuple(heard)))
+            moved.append(shift(step, self._source, self._target, self._semitones))
+        return torch.cat(moved, dim=-1)
+
+
+class _Level:
+    """Gains that bring a source to the level that the networks know, and back.
+
+    Where its level is not given, it is followed as a quantile is, by small steps up and down (Robbins and
+    Monro, 1951): about a third of the frames of speech that are no pauses lie above its `loudness`.
+    """
+
+    def __init__(self, level: float | None, step: int, late: int) -> None:
+        self._given = level is not None
+        self._level = LEVEL if level is None else level
+        self._step = step
+        self._kept = np.full(late, 1 / self._gain, dtype=np.float32)  # for what the networks still hold
+
+    @property
+    def _gain(self) -> float:
+        return 10 ** ((LEVEL - self._level) / 20)
+
+    def gains(self, wav: Samples) -> tuple[Samples, Samples]:
+        """Of whole steps (N,): gains before the networks, and after them, where all is late; (N,) each."""
+        ends = [self._gain]
+        for step in wav.reshape(-1, self._step):
+            if not self._given:
+                self._follow(step)
+            ends.append(self._gain)
+        # Linear from step to step, so that nothing clicks.
+        at = np.arange(len(wav)) / self._step
+        before = np.interp(at, np.arange(len(ends)), ends).astype(np.float32)
+        self._kept = np.concatenate([self._kept, 1 / before])
+        after, self._kept = self._kept[: len(wav)], self._kept[len(wav) :]
+        return before, after
+
+    def _follow(self, frame: Samples) -> None:
+        """Hear a frame of some 20 ms."""
+        level = 10 * math.log10(float(frame.var()) + 1e-12)  # whatever the offset
+        pause = level < max(self._level - 25, -60)
+        if not pause and level < -3:  # no speech is as loud as that
+            self._level += 0.325 if level > self._level else -0.175
