@@ -376,7 +376,7 @@ def test_a_recording_is_heard_in_blocks_as_it_is_read_whole(tmp_path, count, rat
         assert recording.level == audio.loudness(whole, 16000)
         assert recording.silent == audio.is_silent(whole)
         for _ in range(2):
-            np.testing.assert_allclose(np.concatenate(list(recording)), whole, atol=1e-6)
+            np.testing.assert_allclose(np.concatenate(list(recording.blocks("listening"))), whole, atol=1e-6)
 
 
 def test_a_recording_knows_silence():

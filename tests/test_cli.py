@@ -1,6 +1,8 @@
 """The command line: what it writes, what it tells, and its exit status."""
 
 import dataclasses
+import io
+import itertools
 import os
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import FSQ, TINY, VOICES, noise, save_weights
 from rich.console import Console
 
@@ -341,7 +344,7 @@ def test_a_bad_output_is_told_before_the_work(vcae_, monkeypatch, out):
     def work(*_):
         raise AssertionError("converted for nothing")
 
-    monkeypatch.setattr(vcae.Converter, "convert", work)
+    monkeypatch.setattr(vcae.Converter, "convert_file", work)
     assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", out), out)
 
 
@@ -465,6 +468,39 @@ def test_weights_that_make_no_mix_are_refused(vcae_, shares):
     done = vcae_("mix", "a.voice", "a.voice", "--weights", *shares, "--out", "x.voice")
     assert refused(done, "weights")
     assert names() == ["a.voice"]
+
+
+@pytest.mark.parametrize("command", [["convert", "--voice", TARGET], ["reconstruct"]], ids=lambda c: c[0])
+def test_what_is_found_late_in_a_file_leaves_nothing_half_written(vcae_, command):
+    samples = np.tile(audio.read(SOURCE, RATE).samples, 8)
+    samples[-5] = np.nan
+    soundfile.write("bad.wav", samples, RATE, subtype="FLOAT")
+    assert refused(vcae_(command[0], "bad.wav", *command[1:], "--out", "out.wav"), "bad.wav", "1 of")
+    assert names() == ["bad.wav"]
+
+
+def test_a_failure_while_converting_leaves_what_was_there(vcae_, monkeypatch):
+    def broken(*_):
+        raise vcae.AudioError("source.wav: is gone; mount it again")
+
+    Path("out.wav").write_text("older")
+    monkeypatch.setattr(vcae.Stream, "flush", broken)
+    assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav"), "is gone")
+    assert Path("out.wav").read_text() == "older"
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_what_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    clock = itertools.count(step=seconds)
+    monkeypatch.setattr(cli, "err", terminal)
+    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
+    with cli._Bar() as bar:
+        bar.told("reading", 75, None)
+        bar.told("converting", 75, 3700)
+        bar._bars.refresh()
+    shown = terminal.file.getvalue()
+    assert ("converting 0:01:15 of 1:01:40" in shown) == bool(seconds)
 
 
 def test_an_archive_that_fails_leaves_nothing_half_written(vcae_, monkeypatch):

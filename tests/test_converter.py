@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import shutil
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -247,6 +249,56 @@ def test_names_that_are_no_text_are_read_or_refused(converter, tmp_path):
     shutil.copy(CLIPS[0], path)
     with contextlib.suppress(vcae.VcaeError):
         np.testing.assert_array_equal(converter.embed(path), converter.embed(CLIPS[0]))
+
+
+# Long files
+
+
+@pytest.fixture(params=[600, 0.5], ids=["short", "long"])
+def length(request, monkeypatch):
+    """Files count as short, and are kept in memory, or as long."""
+    monkeypatch.setattr(vcae.audio, "_SHORT_SECONDS", request.param)
+
+
+@pytest.mark.usefixtures("length")
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_file_is_what_is_converted_in_memory(converter, voice, source, tmp_path, suffix):
+    source.write(tmp_path / "source.wav")
+    heard = vcae.audio.read(tmp_path / "source.wav")
+    for kind, options in (("convert", (voice, -3.0, 0.7)), ("reconstruct", ())):
+        getattr(converter, f"{kind}_file")(tmp_path / "source.wav", tmp_path / f"file{suffix}", *options)
+        getattr(converter, kind)(heard, *options).write(tmp_path / f"memory{suffix}")
+        assert (tmp_path / f"file{suffix}").read_bytes() == (tmp_path / f"memory{suffix}").read_bytes()
+
+
+@pytest.mark.usefixtures("length")
+def test_voices_and_codes_of_long_files_are_the_same(converter):
+    samples = vcae.audio.read(CLIPS[0], RATE)
+    assert same(converter.voice(CLIPS[0]), converter.voice(samples))
+    np.testing.assert_array_equal(converter.embed(CLIPS[0]), converter.embed(samples))
+    assert torch.equal(converter.content(CLIPS[0]).z, converter.content(samples).z)
+
+
+def test_little_of_a_long_file_is_in_memory(converter, voice, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(vcae.audio, "_SHORT_SECONDS", 1)
+    blocks = Converter(converter.autoencoder, converter.vocoder, block_seconds=1)
+    peaks = []
+    for times in (8, 32):
+        Audio(np.tile(source.samples, times), RATE).write(tmp_path / "long.flac")
+        tracemalloc.start()  # which counts NumPy's arrays
+        blocks.convert_file(tmp_path / "long.flac", tmp_path / "out.flac", voice)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 24 * source.samples.nbytes / 10
+
+
+def test_progress_is_told_in_seconds_of_the_source(converter, voice, source, tmp_path):
+    told = []
+    converter.convert_file(source, tmp_path / "out.wav", voice, progress=lambda *now: told.append(now))
+    doing = [doing for doing, _ in itertools.groupby(told, lambda now: now[0])]
+    assert doing == ["reading", "listening", "converting"]
+    assert {total for doing, _, total in told if doing != "reading"} == {source.duration}
+    assert told[-1] == ("converting", source.duration, source.duration)
 
 
 # Voices

@@ -99,7 +99,7 @@ def test_a_stream_of_the_bundled_weights_gives_what_convert_gives():
 def test_options_are_those_of_convert(converter, voice, source):
     own = converter.voice(CLIPS[0])
     recording = Recording(CLIPS[0], RATE)
-    samples = np.concatenate(list(recording))
+    samples = np.concatenate(list(recording.blocks("listening")))
     options = {"pitch_shift": -3.0, "strength": 0.4}
     stream = converter.stream(voice, source_voice=own, level=recording.level, **options)
     expected = converter.convert(CLIPS[0], voice, **options).samples

@@ -5,21 +5,24 @@ nothing could be done. What a user can mend is told in one line, without a trace
 """
 
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import rich.progress
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from vcae.audio import WRITABLE, Audio, find_audio, write
+from vcae.audio import WRITABLE, Audio, Progress, find_audio
 from vcae.converter import Converter, load
 from vcae.errors import VcaeError
 from vcae.output import check_output, replacing
@@ -59,10 +62,11 @@ def convert(
     """
     plan = _plan(sources, out, keep=voice)
     converter = _load(weights, device)
-    target = converter.voice(_references(voice))
+    with _Bar() as bar:
+        target = converter.voice(_references(voice), bar.told)
 
-    def one(source: Path, path: Path) -> None:
-        write(path, converter.convert(source, target, pitch_shift, strength))
+    def one(source: Path, path: Path, progress: Progress) -> None:
+        converter.convert_file(source, path, target, pitch_shift, strength, progress)
 
     _report(_each(plan, one))
 
@@ -77,7 +81,7 @@ def reconstruct(sources: Sources, out: Path, weights: Weights = None, device: De
     """
     plan = _plan(sources, out)
     converter = _load(weights, device)
-    _report(_each(plan, lambda source, path: write(path, converter.reconstruct(source))))
+    _report(_each(plan, converter.reconstruct_file))
 
 
 @app.command
@@ -104,12 +108,12 @@ def embed(
         raise VcaeError("these weights have a continuous code, which has no units; use --content")
     arrays: dict[str, NDArray[Any]] = {}
 
-    def one(path: Path, _: Path) -> None:
+    def one(path: Path, _: Path, progress: Progress) -> None:
         if content or units:
-            code = converter.content(path)
+            code = converter.content(path, progress)
             arrays[str(path)] = (code.z if code.ids is None or not units else code.ids).numpy()
         else:
-            arrays[str(path)] = converter.embed(path)
+            arrays[str(path)] = converter.embed(path, progress)
 
     failed = _each(plan, one)
     if not (content or units):
@@ -127,7 +131,9 @@ def voice(references: Sources, out: Path, weights: Weights = None, device: Devic
         out: the file, NAME.voice
     """
     check_output(out, [".voice"])
-    _load(weights, device).voice(_references(references)).save(out)
+    converter = _load(weights, device)
+    with _Bar() as bar:
+        converter.voice(_references(references), bar.told).save(out)
 
 
 @app.command
@@ -274,18 +280,55 @@ def _plan(sources: Iterable[Path], out: Path, keep: Iterable[Path] = ()) -> list
     return plan
 
 
-def _each(plan: list[tuple[Path, Path]], do: Callable[[Path, Path], None]) -> int:
+class _Bar:
+    """Where in a recording the work is, once that takes two seconds, and how many files are done.
+
+    Shown on a terminal only.
+    """
+
+    def __init__(self, files: int = 1) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._bars = rich.progress.Progress(
+            *columns, console=err, transient=True, disable=not err.is_terminal
+        )
+        self._files = self._bars.add_task("files", total=files, visible=files > 1)
+        self._one = self._bars.add_task("", visible=False)
+
+    def __enter__(self) -> "_Bar":
+        self._bars.start()
+        self._begun = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def told(self, doing: str, seconds: float, total: float | None) -> None:
+        """Show the position in a recording."""
+        position = f"{doing} {timedelta(seconds=int(seconds))}"
+        position += f" of {timedelta(seconds=int(total))}" if total else ""
+        late = time.monotonic() - self._begun > 2
+        self._bars.update(self._one, description=position, completed=seconds, total=total, visible=late)
+
+    def next(self) -> None:
+        """Show that a file is done."""
+        self._bars.advance(self._files)
+        self._bars.update(self._one, visible=False)
+        self._begun = time.monotonic()
+
+
+def _each(plan: list[tuple[Path, Path]], do: Callable[[Path, Path, Progress], None]) -> int:
     """Do it for every source; how many failed and were told. Raises where there is but one, or none works."""
     failed = 0
-    quiet = len(plan) < 2 or not err.is_terminal
-    for source, path in track(plan, "", console=err, disable=quiet, transient=True):
-        try:
-            do(source, path)
-        except VcaeError as error:
-            if len(plan) == 1:
-                raise
-            err.print(f"vcae: {error}")
-            failed += 1
+    with _Bar(len(plan)) as bar:
+        for source, path in plan:
+            try:
+                do(source, path, bar.told)
+            except VcaeError as error:
+                if len(plan) == 1:
+                    raise
+                err.print(f"vcae: {error}")
+                failed += 1
+            bar.next()
     if failed == len(plan):
         raise VcaeError("none of the files could be used")
     return failed

@@ -5,14 +5,14 @@ and written in blocks, so that recordings of any length need little memory (`Rec
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from vcae.errors import VcaeError
 from vcae.output import check_output, replacing
 
 Samples = npt.NDArray[np.float32]
+Progress: TypeAlias = Callable[[str, float, float | None], None]
+"""Told of long work: what is being done, how many seconds of sound have been, and of how many, if known."""
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -116,7 +118,7 @@ def read(path: str | Path, sample_rate: int | None = None) -> Audio:
 
 
 class Recording:
-    """A recording of any length, heard in mono blocks at one sample rate as often as it is iterated over.
+    """A recording of any length, to be heard in mono blocks at one sample rate as often as wanted.
 
     The first time, as it is made, tells its length and level. A file of more than ten minutes is decoded
     anew each time, so that little of it is ever in memory. Raises AudioError as `read` does.
@@ -129,17 +131,17 @@ class Recording:
     silent: bool
     """What `is_silent` says of the whole."""
 
-    def __init__(self, source: str | Path | Audio, sample_rate: int) -> None:
+    def __init__(
+        self, source: str | Path | Audio, sample_rate: int, progress: Progress | None = None
+    ) -> None:
         self.name = "the recording" if isinstance(source, Audio) else str(source)
         self.sample_rate = sample_rate
-        if isinstance(source, Audio):
-            source = Audio(resample(source.samples, source.sample_rate, sample_rate), sample_rate)
-        self._source = source
+        self._source, self._progress = source, progress
         self.length, self.silent = 0, True
         powers: list[Samples] = []  # of each frame: 7 MB for ten hours
         short: list[Samples] = []
         frame = _frame_size(sample_rate)
-        for block in cut(self, 1000 * frame):
+        for block in cut(self._told("reading", self._decoded(), None), 100 * frame):
             if len(block) >= frame or not powers:  # a shorter tail is left out
                 powers.append(_frame_powers(block, sample_rate))
             self.length += len(block)
@@ -150,11 +152,24 @@ class Recording:
             self._source = Audio(concatenate(short), sample_rate)
         self.level = _level(np.concatenate(powers) if powers else np.zeros(0, dtype=np.float32))
 
-    def __iter__(self) -> Iterator[Samples]:
+    def blocks(self, doing: str) -> Iterator[Samples]:
+        """The recording from its beginning; `doing` names what for, for the progress that is told."""
+        return self._told(doing, self._decoded(), self.length / self.sample_rate)
+
+    def _decoded(self) -> Iterator[Samples]:
         if isinstance(self._source, Audio):
-            return _blocks(self._source.samples)
-        rate, blocks = _decode(Path(self._source))
-        return _resampled(blocks, rate, self.sample_rate)
+            rate, blocks = self._source.sample_rate, _blocks(self._source.samples)
+        else:
+            rate, blocks = _decode(Path(self._source))
+        return blocks if rate == self.sample_rate else _resampled(blocks, rate, self.sample_rate)
+
+    def _told(self, doing: str, blocks: Iterable[Samples], seconds: float | None) -> Iterator[Samples]:
+        heard = 0
+        for block in blocks:
+            yield block
+            heard += len(block)
+            if self._progress:
+                self._progress(doing, heard / self.sample_rate, seconds)
 
 
 def write(path: str | Path, audio: Audio) -> None:

@@ -1,7 +1,7 @@
 """What a user holds: weights that convert, and that tell content from speaker."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,7 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio import LEVEL, Audio, AudioError, Recording, Samples, concatenate, cut, speech_seconds
+from vcae.audio import (
+    LEVEL,
+    Audio,
+    AudioError,
+    Progress,
+    Recording,
+    Samples,
+    concatenate,
+    cut,
+    speech_seconds,
+    write_blocks,
+)
 from vcae.autoencoder import Autoencoder
 from vcae.bottleneck import Code
 from vcae.cache import Cache
@@ -80,20 +91,31 @@ class Converter:
         pitch_shift: semitones on top of the move to the voice's range. strength: 1 is the voice, 0 the
         source's own; between them, a mix. Raises AudioError, VoiceError.
         """
-        _check(pitch_shift, strength)
-        target = self.voice(voice)
-        recording = self._listen(source)
-        own = self._pitch(recording)
-        if strength < 1:
-            target = Voice.mix([self._voice_of(recording, own), target], [1 - strength, strength])
-        return Audio(concatenate(self._converted(recording, own, target, pitch_shift)), self.sample_rate)
+        return self._whole(self._conversion(source, voice, pitch_shift, strength))
+
+    def convert_file(
+        self,
+        source: Source,
+        out: str | Path,
+        voice: Reference,
+        pitch_shift: float = 0.0,
+        strength: float = 1.0,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write what `convert` gives to a file, block by block: memory does not grow with the source.
+
+        Raises OutputError as well.
+        """
+        blocks = self._conversion(source, voice, pitch_shift, strength, progress)
+        write_blocks(out, blocks, self.sample_rate)
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode and decode in the same voice: the plain autoencoder."""
-        recording = self._listen(source)
-        own = self._pitch(recording)
-        target = self._voice_of(recording, own)
-        return Audio(concatenate(self._converted(recording, own, target)), self.sample_rate)
+        return self._whole(self._reconstruction(source))
+
+    def reconstruct_file(self, source: Source, out: str | Path, progress: Progress | None = None) -> None:
+        """Write what `reconstruct` gives to a file, as `convert_file` does."""
+        write_blocks(out, self._reconstruction(source, progress), self.sample_rate)
 
     def stream(
         self,
@@ -137,7 +159,7 @@ class Converter:
             level=level,
         )
 
-    def voice(self, references: Reference) -> Voice:
+    def voice(self, references: Reference, progress: Progress | None = None) -> Voice:
         """The voice in one or more recordings of a speaker, the longer ones counting more.
 
         Raises VoiceError where there is no speech or a `.voice` file is of other weights.
@@ -155,7 +177,7 @@ class Converter:
             raise VoiceError("no reference was given; name at least one recording of the target speaker")
         voices, seconds = [], []
         for reference in references:
-            recording = self._listen(reference)
+            recording = self._listen(reference, progress)
             voice = self._voice_of(recording, self._pitch(recording))
             voiced = voice.f0.frames / self.autoencoder.config.mel.frame_rate
             if voiced < MIN_SPEECH:
@@ -167,16 +189,16 @@ class Converter:
             seconds.append(recording.length / self.sample_rate)
         return Voice.mix(voices, seconds, pool_pitch=True)
 
-    def embed(self, source: Source) -> Samples:
+    def embed(self, source: Source, progress: Progress | None = None) -> Samples:
         """The speaker code of a recording: (E,) of unit norm; a product of two is their cosine."""
-        nothing = F0Statistics(0, 0, 0)
-        embedding: Samples = self._voice_of(self._listen(source), nothing).embedding.numpy()
+        recording = self._listen(source, progress)
+        embedding: Samples = self._voice_of(recording, F0Statistics(0, 0, 0)).embedding.numpy()
         return embedding
 
     @torch.inference_mode()
-    def content(self, source: Source) -> Code:
+    def content(self, source: Source, progress: Progress | None = None) -> Code:
         """What is said: z (D, T) at the code's rate, ids (T,) or None, of samples step * t on."""
-        recording = self._listen(source)
+        recording = self._listen(source, progress)
         cache: Cache = {}
         late = self.autoencoder.config.delay // self.autoencoder.content.stride
         codes = [
@@ -188,28 +210,54 @@ class Converter:
         ids = [c.ids for c in codes if c.ids is not None]
         return Code(z, torch.cat(ids, dim=-1)[0, frames].cpu() if ids else None, z.new_zeros(()))
 
-    def _listen(self, source: Source) -> Recording:
-        recording = Recording(source, self.sample_rate)
+    def _listen(self, source: Source, progress: Progress | None = None) -> Recording:
+        recording = Recording(source, self.sample_rate, progress)
         if recording.silent:
             raise AudioError(f"{recording.name}: is silent; there is no voice in it")
         return recording
 
-    def _converted(
+    def _conversion(
+        self,
+        source: Source,
+        voice: Reference,
+        pitch_shift: float,
+        strength: float,
+        progress: Progress | None = None,
+    ) -> Iterator[Samples]:
+        """What `convert` gives, block by block."""
+        _check(pitch_shift, strength)
+        target = self.voice(voice)
+        recording = self._listen(source, progress)
+        own = self._pitch(recording)
+        if strength < 1:
+            target = Voice.mix([self._voice_of(recording, own), target], [1 - strength, strength])
+        yield from self._spoken(recording, own, target, pitch_shift)
+
+    def _reconstruction(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
+        """What `reconstruct` gives, block by block."""
+        recording = self._listen(source, progress)
+        own = self._pitch(recording)
+        yield from self._spoken(recording, own, self._voice_of(recording, own))
+
+    def _spoken(
         self, recording: Recording, own: F0Statistics, target: Voice, pitch_shift: float = 0.0
     ) -> Iterator[Samples]:
-        """A recording with F0 statistics of its own, in another voice, block by block."""
+        """A recording with F0 statistics of its own, in another voice."""
         rate = self.sample_rate
         stream = self._stream(
             target, sample_rate=rate, output_rate=rate, pitch_shift=pitch_shift, f0=own, level=recording.level
         )
-        yield from map(stream.feed, cut(recording, self.block))
+        yield from map(stream.feed, cut(recording.blocks("converting"), self.block))
         yield stream.flush()
+
+    def _whole(self, blocks: Iterable[Samples]) -> Audio:
+        return Audio(concatenate(blocks), self.sample_rate)
 
     def _blocks(self, recording: Recording, size: int, silence: int = 0) -> Iterator[Tensor]:
         """Pieces (1, 1, size) of a recording, and of so much silence behind it, at LEVEL on the device."""
         gain = np.float32(10 ** ((LEVEL - recording.level) / 20))
         behind = np.zeros(silence, dtype=np.float32)
-        for block in cut(chain(recording, [behind]), size):
+        for block in cut(chain(recording.blocks("listening"), [behind]), size):
             yield torch.from_numpy(block * gain)[None, None].to(self.device)
 
     def _steps(self, recording: Recording) -> Iterator[Tensor]:
