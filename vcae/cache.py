@@ -10,23 +10,27 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Cache: TypeAlias = dict[object, Tensor]
 """State by owner: the module itself, or `(module, name)` where a module keeps more than one."""
 
 
-def with_past(x: Tensor, past: int, cache: Cache | None, owner: object) -> Tensor:
+def with_past(x: Tensor, past: int, cache: Cache | None, owner: object, dim: int = -1) -> Tensor:
     """Put the `past` frames that came before `x` in front of it: (..., T) -> (..., past + T).
 
     They are zeros at the start of a signal. The cache, where there is one, then holds the newest frames.
+    Time may be another dimension, `dim`.
     """
     if past == 0:
         return x
     before = None if cache is None else cache.get(owner)
-    x = F.pad(x, (past, 0)) if before is None else torch.cat([before, x], dim=-1)
+    if before is None:
+        shape = list(x.shape)
+        shape[dim] = past
+        before = x.new_zeros(shape)
+    x = torch.cat([before, x], dim)
     if cache is not None:
-        cache[owner] = x[..., -past:].clone()  # a clone, so that the block itself can be freed
+        cache[owner] = x.narrow(dim, -past, past).clone()  # a clone, so that the block itself can be freed
     return x
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from vcae.cache import Cache
-from vcae.layers import ChannelNorm, Conv1d, RecursiveNorm, Stack
+from vcae.layers import ChannelNorm, Conv1d, Pointwise, RecursiveNorm, Stack
 from vcae.mel import MelConfig
 
 
@@ -23,7 +23,7 @@ class ContentEncoder(nn.Module):
         self.down = Conv1d(width, width, 4, stride=self.stride)
         self.coarse = Stack(width, hidden, [1, 1, 2, 2, 4])
         self.norm = ChannelNorm(width)
-        self.output = nn.Conv1d(width, dim, 1)
+        self.output = Pointwise(width, dim)
         self.over_time = RecursiveNorm(dim, time_constant=3 * mel.frame_rate / self.stride)
 
     def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.cache import Cache
-from vcae.layers import ChannelNorm, Conv1d, Stack
+from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.mel import MelConfig
 from vcae.prosody import features
 from vcae.speaker import SpeakerCode
@@ -17,9 +17,9 @@ class TimbreAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = ChannelNorm(width)
-        self.query = nn.Conv1d(width, width, 1)
-        self.key_value = nn.Conv1d(token_dim, 2 * width, 1)
-        self.output = nn.Conv1d(width, width, 1)
+        self.query = Pointwise(width, width)
+        self.key_value = Pointwise(token_dim, 2 * width)
+        self.output = Pointwise(width, width)
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """(B, C, T), (B, token_dim, K) -> (B, C, T)."""
@@ -58,7 +58,7 @@ class Decoder(nn.Module):
         self.prosody = Conv1d(3, width, 5)
         self.fine = Stack(width, hidden, [1, 1, 1, 2], condition=speaker_dim)
         self.norm = ChannelNorm(width)
-        self.output = nn.Conv1d(width, mel.n_mels, 1)
+        self.output = Pointwise(width, mel.n_mels)
 
     def forward(self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None) -> Tensor:
         """(B, dim, T / 2), (B, 3, T), speaker -> (B, n_mels, T)."""

@@ -2,6 +2,9 @@
 
 Everything takes and gives (B, C, T). Nothing looks at the future unless it is built with `causal=False`,
 and nothing takes statistics over time but `RecursiveNorm`.
+
+In memory the channels of a frame lie side by side where they can, so that what is done frame by frame, which
+is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back.
 """
 
 from collections.abc import Iterable
@@ -12,11 +15,15 @@ from torch.nn import functional as F
 
 from vcae.cache import Cache, with_past
 
+FEW_FRAMES = 512
+"""Up to so many, counted over the batch, a convolution is quicker done by hand than by the library."""
+
 
 class Conv1d(nn.Module):
     """Convolution over time: (B, in, T) -> (B, out, T / stride).
 
-    Causal: output i sees inputs up to stride * (i + 1) - 1. Otherwise the padding is symmetric.
+    Causal: output i sees inputs up to stride * (i + 1) - 1. Otherwise the padding is symmetric. Groups are
+    1 or, for a depthwise convolution, as many as channels.
     """
 
     def __init__(
@@ -33,16 +40,42 @@ class Conv1d(nn.Module):
         self.conv = nn.Conv1d(
             in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups
         )
+        self.stride, self.dilation = stride, dilation
+        self.depthwise = groups > 1
         self.context = (kernel - 1) * dilation + 1 - stride
         self.causal = causal
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, in, T) -> (B, out, T / stride)."""
+        x = x.mT  # (B, T, in)
         if self.causal:
-            x = with_past(x, self.context, cache, self)
+            x = with_past(x, self.context, cache, self, dim=1)
         else:
-            x = F.pad(x, (self.context // 2, self.context - self.context // 2))
-        return self.conv(x)
+            x = F.pad(x, (0, 0, self.context // 2, self.context - self.context // 2))
+        if x.shape[0] * x.shape[1] > FEW_FRAMES and x.dtype != torch.float64:
+            return self.conv(x.mT)
+        return self._over_windows(x).mT
+
+    def _over_windows(self, x: Tensor) -> Tensor:
+        """(B, context + T, in) -> (B, T / stride, out)."""
+        weight, bias = self.conv.weight, self.conv.bias  # (out, in or 1, kernel), (out,)
+        windows = x.unfold(1, self.context + self.stride, self.stride)  # (B, T / stride, in, span)
+        if self.dilation > 1:
+            windows = windows[..., :: self.dilation]  # (B, T / stride, in, kernel)
+        if self.depthwise:
+            return (windows.mT * weight.squeeze(1).mT).sum(2) + bias  # type: ignore[operator]
+        return F.linear(windows.flatten(2), weight.flatten(1), bias)
+
+
+class Pointwise(nn.Conv1d):
+    """Each frame by itself, a convolution of kernel 1: (B, in, T) -> (B, out, T)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, T) -> (B, out, T)."""
+        return F.linear(x.mT, self.weight.squeeze(-1), self.bias).mT
 
 
 class ChannelNorm(nn.Module):
@@ -56,9 +89,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
-        x = x - x.mean(1, keepdim=True)
-        x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + self.eps)
-        return x * self.weight + self.bias
+        weight, bias = self.weight.squeeze(-1), self.bias.squeeze(-1)
+        return F.layer_norm(x.mT, weight.shape, weight, bias, self.eps).mT
 
 
 class FiLM(nn.Module):
@@ -95,8 +127,8 @@ class ConvNeXtBlock(nn.Module):
         self.depthwise = Conv1d(width, width, kernel, dilation=dilation, groups=width, causal=causal)
         self.norm = ChannelNorm(width)
         self.film = None if condition is None else FiLM(width, condition)
-        self.expand = nn.Conv1d(width, hidden, 1)
-        self.project = nn.Conv1d(hidden, width, 1)
+        self.expand = Pointwise(width, hidden)
+        self.project = Pointwise(hidden, width)
         self.scale = nn.Parameter(torch.full((width, 1), 0.3))
 
     def forward(self, x: Tensor, cache: Cache | None = None, condition: Tensor | None = None) -> Tensor:

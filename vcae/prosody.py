@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vcae.cache import Cache, delay
-from vcae.layers import ChannelNorm, Conv1d, Stack
+from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.mel import MelConfig
 
 F0_FLOOR, F0_CEIL = 50.0, 600.0
@@ -55,7 +55,7 @@ class ProsodyEncoder(nn.Module):
         self.input = Conv1d(mel.n_mels, width, 3)
         self.blocks = Stack(width, hidden, [1, 1, 2])
         self.norm = ChannelNorm(width)
-        self.output = nn.Conv1d(width, bins + 1, 1)
+        self.output = Pointwise(width, bins + 1)
         pitches = torch.linspace(math.log(F0_FLOOR), math.log(F0_CEIL), bins) - LOG_MIDDLE
         self.register_buffer("pitches", pitches, persistent=False)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.errors import VcaeError
-from vcae.layers import ChannelNorm, Conv1d, Stack
+from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.mel import MelConfig
 from vcae.output import check_output
 from vcae.prosody import PRIOR, F0Statistics
@@ -47,11 +47,11 @@ class SpeakerEncoder(nn.Module):
         self.input = Conv1d(mel.n_mels, width, 4, stride=2, causal=False)
         self.blocks = Stack(width, hidden, [1, 2, 1, 3], causal=False)
         self.norm = ChannelNorm(width)
-        self.attention = nn.Conv1d(width, 1 + tokens, 1)
+        self.attention = Pointwise(width, 1 + tokens)
         self.embedding = nn.Linear(2 * width, dim)
         # Without it all embeddings start out, and long stay, in one narrow cone.
         self.centre = nn.BatchNorm1d(dim, affine=False)
-        self.timbre = nn.Conv1d(width, token_dim, 1)
+        self.timbre = Pointwise(width, token_dim)
 
     @classmethod
     def from_pretrained(cls) -> "SpeakerEncoder":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vcae.cache import Cache, delay
-from vcae.layers import ChannelNorm, Conv1d, Stack
+from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.mel import LogMel, MelConfig
 from vcae.prosody import features
 
@@ -50,7 +50,7 @@ class Vocoder(nn.Module):
         self.input = Conv1d(mel.n_mels + 3, config.width, 3)
         self.blocks = Stack(config.width, config.hidden, [1] * config.blocks)
         self.norm = ChannelNorm(config.width)
-        self.filters = nn.Conv1d(config.width, 4 * bins, 1)
+        self.filters = Pointwise(config.width, 4 * bins)
         nn.init.normal_(self.filters.weight, std=0.01)
         self.filters.bias.data.zero_()  # type: ignore[union-attr]
 
