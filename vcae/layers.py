@@ -169,15 +169,22 @@ class RecursiveNorm(nn.Module):
     those of the training corpus, which are tracked as in batch norm. `time_constant` is in frames.
     """
 
+    chunk = 128
     mean: Tensor
     variance: Tensor
+    weights: Tensor
+    decay: Tensor
 
     def __init__(self, channels: int, time_constant: float, momentum: float = 0.01) -> None:
         super().__init__()
-        self.rate = 1 / time_constant
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(channels, 1))
         self.register_buffer("variance", torch.ones(channels, 1))
+        rate, steps = 1 / time_constant, torch.arange(self.chunk)
+        age = steps - steps[:, None]  # of input s at output t, (s, t)
+        weights = torch.where(age >= 0, rate * (1 - rate) ** age.clamp(min=0), 0.0)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("decay", (1 - rate) ** (steps + 1), persistent=False)  # of the start
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
@@ -202,17 +209,12 @@ class RecursiveNorm(nn.Module):
         self.mean.lerp_(mean, self.momentum)
         self.variance.lerp_((x - self.mean).square().mean((0, 2)).unsqueeze(-1), self.momentum)
 
-    def _average(self, x: Tensor, start: Tensor, chunk: int = 128) -> Tensor:
+    def _average(self, x: Tensor, start: Tensor) -> Tensor:
         """y[t] = (1 - rate) y[t - 1] + rate x[t] as a matrix product a chunk: (B, C, T) -> (B, C, T)."""
-        steps = torch.arange(min(chunk, x.shape[-1]), device=x.device)
-        keep = 1 - self.rate
-        age = steps[:, None] - steps  # of input s at output t, (chunk, chunk)
-        weights = torch.where(age >= 0, self.rate * keep ** age.clamp(min=0), 0.0)
-        decay = keep ** (steps + 1)
         out = []
-        for piece in x.split(chunk, dim=-1):
+        for piece in x.split(self.chunk, dim=-1):
             n = piece.shape[-1]
-            y = piece @ weights[:n, :n].T + start * decay[:n]
+            y = piece @ self.weights[:n, :n] + start * self.decay[:n]
             start = y[..., -1:]
             out.append(y)
         return torch.cat(out, dim=-1)

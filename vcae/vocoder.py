@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from vcae.cache import Cache, delay
+from vcae.cache import Cache, with_past
 from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.mel import LogMel, MelConfig
 from vcae.prosody import features
@@ -34,8 +34,10 @@ class Vocoder(nn.Module):
     Causal, whole or in blocks. The mel's windows must not be centred, and their hop a quarter of them.
     """
 
-    window: Tensor
     noise: Tensor
+    window: Tensor
+    analysis: Tensor
+    steps: Tensor
     envelope: Tensor
     level: Tensor
 
@@ -54,10 +56,16 @@ class Vocoder(nn.Module):
         nn.init.normal_(self.filters.weight, std=0.01)
         self.filters.bias.data.zero_()  # type: ignore[union-attr]
 
-        fixed = torch.Generator().manual_seed(0)
-        self.register_buffer("window", torch.hann_window(mel.win_length), persistent=False)
+        window, hop = torch.hann_window(mel.win_length), mel.hop_length
+        # Scaled so that the spectra of both sources, pulses and noise, are about flat with magnitude 1.
+        analysis = torch.stack([2 * window / window.sum(), window / window.square().sum().sqrt()])
         # About ten seconds of noise, so that a stream and a whole file are given the same.
-        self.register_buffer("noise", torch.randn(997, mel.hop_length, generator=fixed), persistent=False)
+        noise = torch.randn(997 * hop, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("noise", torch.cat([noise[-3 * hop :], noise]), persistent=False)
+        self.register_buffer("window", window / 1.5, persistent=False)  # what squared Hann windows sum to
+        self.register_buffer("analysis", analysis, persistent=False)  # (2, win_length)
+        steps = torch.arange(mel.win_length) - mel.win_length / 2
+        self.register_buffer("steps", steps, persistent=False)  # (win_length,), samples from the middle on
         envelope, level = _envelope(mel, bins)
         self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
@@ -85,53 +93,52 @@ class Vocoder(nn.Module):
         c = self.config.mel
         log_f0, voicing = prosody[:, 0], prosody[:, 1]  # (B, T)
         exact = log_f0.double().exp() / c.sample_rate  # cycles a sample
-        f0 = exact.float()
+        f0 = exact.float().unsqueeze(-1)  # (B, T, 1)
         middle = self._phase(exact * c.hop_length, voicing.double(), cache)  # (B, T), cycles
-        steps = torch.arange(c.win_length, device=f0.device) - c.win_length / 2
-        cycles = middle.frac().float().unsqueeze(-1) + f0.unsqueeze(-1) * steps  # (B, T, win_length)
-        pulses = _harmonics(cycles, 0.5 / f0.unsqueeze(-1)) * (2 / self.window.sum())
-        pulses = pulses * voicing.unsqueeze(-1)
-        noise = self._noise(f0, cache) / self.window.square().sum().sqrt()
-        spectra = torch.fft.rfft(torch.stack([pulses, noise]) * self.window)  # (2, B, T, bins)
-        harmonics, hiss = spectra.transpose(2, 3)
+        cycles = middle.frac().float().unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
+        pulses = _harmonics(cycles, 0.5 / f0) * voicing.unsqueeze(-1)
+        sources = torch.stack([pulses, self._noise(pulses, cache)], dim=-2)  # (B, T, 2, win_length)
+        harmonics, hiss = torch.fft.rfft(sources * self.analysis).movedim(1, -1).unbind(1)
         return harmonics, hiss
 
     def _phase(self, advance: Tensor, voicing: Tensor, cache: Cache | None) -> Tensor:
         """Running phase in cycles, float64: (B, T) -> (B, T).
 
         Where there is no voice the phase is forgotten little by little, so that it stays small and the
-        rounding errors of a stream do not add up for ever.
+        rounding errors of a stream do not add up for ever. The recurrence is solved for ever longer steps,
+        log2(T) of them (Hillis and Steele, 1986).
         """
-        keep = (2 * voicing).clamp(max=1)
-        state = (cache or {}).get((self, "phase"), advance.new_zeros(advance.shape[0]))
-        phases = []
-        for k, a in zip(keep.unbind(1), advance.unbind(1), strict=True):
-            state = k * state + a
-            phases.append(state)
+        keep, phase = (2 * voicing).clamp(max=1), advance.clone()
+        if cache is not None and (self, "phase") in cache:
+            phase[:, 0] += keep[:, 0] * cache[self, "phase"]
+        step = 1
+        while step < phase.shape[1]:
+            phase[:, step:] += keep[:, step:] * phase[:, :-step]
+            keep[:, step:] = keep[:, step:] * keep[:, :-step]
+            step *= 2
         if cache is not None:
-            cache[self, "phase"] = state
-        return torch.stack(phases, dim=1)
+            cache[self, "phase"] = phase[:, -1]
+        return phase
 
     def _noise(self, like: Tensor, cache: Cache | None) -> Tensor:
-        """The noise of every window: like (B, T) -> (B, T, win_length)."""
-        batch, frames = like.shape
+        """The noise of every window: like (B, T, win_length) -> (B, T, win_length)."""
+        batch, frames, length = like.shape
+        windows = self.noise.unfold(0, length, self.config.mel.hop_length)  # (997, win_length)
+        start = torch.zeros(1, 1, dtype=torch.long, device=like.device)
         if self.training:  # elsewhere in the noise for every example
-            start = torch.randint(len(self.noise), (batch, 1), device=like.device)
-        else:
-            start = torch.zeros(1, 1, dtype=torch.long, device=like.device)
+            start = torch.randint(len(windows), (batch, 1), device=like.device)
         if cache is not None:
             start = cache.get((self, "noise"), start)
-            cache[self, "noise"] = (start + frames) % len(self.noise)
-        hops = torch.arange(frames, device=like.device)[:, None] + torch.arange(-3, 1, device=like.device)
-        index = (start.unsqueeze(-1) + hops) % len(self.noise)  # (B or 1, T, 4)
-        return self.noise[index].flatten(2).expand(batch, -1, -1)
+            cache[self, "noise"] = (start + frames) % len(windows)
+        index = (start + torch.arange(frames, device=like.device)) % len(windows)  # (B or 1, T)
+        return windows[index].expand(batch, -1, -1)
 
     def _overlap_add(self, frames: Tensor, cache: Cache | None) -> Tensor:
         """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a frame waits q frames."""
-        quarters = frames.unflatten(1, (4, -1)).unbind(1)  # 4 x (B, hop_length, T)
-        waited = [delay(x, q, cache, (self, "quarter", q)) for q, x in enumerate(quarters)]
-        hops = torch.stack(waited).sum(0)
-        return hops.transpose(1, 2).flatten(1).unsqueeze(1) / 1.5  # 1.5: what squared Hann windows sum to
+        count = frames.shape[-1]
+        quarters = with_past(frames, 3, cache, self).unflatten(1, (4, -1))  # (B, 4, hop_length, 3 + T)
+        hops = sum(quarters[:, q, :, 3 - q : 3 - q + count] for q in range(4))  # (B, hop_length, T)
+        return hops.mT.flatten(1).unsqueeze(1)
 
 
 def _harmonics(cycles: Tensor, highest: Tensor) -> Tensor:
