@@ -239,6 +239,14 @@ def test_heat_map_has_the_weighted_mean_of_each_pair_and_of_each_speaker(page_of
     assert rows[-1][1:] == [*(mean(target_speaker=f"corpus/{t}") for t in ("00", "01", "02")), mean()]
 
 
+def test_heat_map_leaves_out_who_is_never_source_or_target(page_of):
+    whole = evaluation(["ours"])
+    some = [r for r in whole.results["ours"] if r.trial.source_speaker == "corpus/01"]
+    head, *rows = table(page_of(replace(whole, results={"ours": some})), "heat")
+    assert head[1:] == ["00", "02", "mean"]
+    assert [row[0] for row in rows] == ["01", "mean"]
+
+
 def test_the_better_end_of_a_heat_map_is_strong_in_either_direction(page_of):
     def score(result: Result) -> Result:
         value = 0.1 * int(result.trial.target_speaker[-1])

@@ -109,7 +109,7 @@ class Heat:
 
     measure: Measure
     cells: Array
-    """(S + 1, S + 1): a row for each source, a column for each target; the last ones are means."""
+    """(S + 1, T + 1): a row for each source, a column for each target; the last ones are means."""
     failed: Array
     """As many: how many trials of a pair failed."""
     scale: Scale
@@ -212,7 +212,9 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
     results = evaluation.results[main]
     summaries = {system: evaluation.summary(system) for system in evaluation.results}
     measures = [m for m in evaluation.measures if any(m.name in s for s in summaries.values())]
-    speakers = sorted({s for r in results for s in (r.trial.source_speaker, r.trial.target_speaker)})
+    sources = sorted({r.trial.source_speaker for r in results})
+    targets = sorted({r.trial.target_speaker for r in results})
+    speakers = sorted({*sources, *targets})
     taken = [m for m in measures if m.name in summaries[main]]
     beside = [s for s in SCALE if s in evaluation.results and s != main]
     chosen, clips = _chosen(results, taken), _clips()
@@ -226,9 +228,11 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
         "scales": {
             m.name: Scale.of(x for s in summaries.values() for x in s.get(m.name, ())) for m in measures
         },
+        "sources": sources,
+        "targets": targets,
         "speakers": speakers,
         "short": dict(zip(speakers, _short(speakers), strict=True)),
-        "heats": [_heat(results, m, speakers) for m in taken if m.name in MAPPED],
+        "heats": [_heat(results, m, sources, targets) for m in taken if m.name in MAPPED],
         "histograms": [h for m in taken if (h := _histogram(evaluation, m, main, beside))],
         "beside": beside,
         "maps": _voice_maps(evaluation, results, speakers),
@@ -254,11 +258,12 @@ def _short(names: Sequence[str]) -> list[str]:
     return [name[start:] or name for name in names]
 
 
-def _heat(results: Sequence[Result], measure: Measure, speakers: Sequence[str]) -> Heat:
-    number = {speaker: k for k, speaker in enumerate(speakers)}
-    totals, weights, failed = np.zeros((3, len(speakers) + 1, len(speakers) + 1))
+def _heat(
+    results: Sequence[Result], measure: Measure, sources: Sequence[str], targets: Sequence[str]
+) -> Heat:
+    totals, weights, failed = np.zeros((3, len(sources) + 1, len(targets) + 1))
     for r in results:
-        s, t = number[r.trial.source_speaker], number[r.trial.target_speaker]
+        s, t = sources.index(r.trial.source_speaker), targets.index(r.trial.target_speaker)
         value, weight = r.scores.get(measure.name, (0.0, 0.0))
         failed[s, t] += r.failure is not None
         for cell in ((s, t), (s, -1), (-1, t), (-1, -1)):
