@@ -288,6 +288,19 @@ def test_on_the_map_what_sounds_like_the_target_lies_on_it(page_of):
     assert all(line.attrs["x1"] != line.attrs["x2"] for line in missed)
 
 
+def test_the_map_keeps_the_distances_of_voices_that_lie_in_a_plane(page_of):
+    whole = evaluation(["ours"])
+    corners = np.zeros((3, 16), dtype=np.float32)
+    corners[1, 5], corners[2, 9] = 4.0, 3.0
+    root = page_of(replace(whole, natural_voices=dict(zip(whole.natural_voices, corners, strict=True))))
+    assert "these show 100 %" in root.text
+    shown = np.array(
+        [[float(c.attrs["cx"]), float(c.attrs["cy"])] for c in root.of_class("map")[0].all("circle")]
+    )
+    sides = sorted(float(np.linalg.norm(shown[i] - shown[j])) for i, j in ((0, 1), (1, 2), (0, 2)))
+    assert np.allclose(np.array(sides) / sides[0], [1, 4 / 3, 5 / 3], atol=0.02)
+
+
 def test_best_median_and_worst_of_each_judge_are_heard_each_trial_once(page_of):
     order = [3, 0, 5, 1, 4, 2]  # of the trials, by both judges
 
