@@ -85,13 +85,13 @@ class Scale:
     def of(cls, values: Iterable[float], outliers: bool = True) -> "Scale":
         """From the lowest to the highest finite value; never empty.
 
-        Without outliers, it reaches beyond the middle 80 % by at most 1.5 times their range, lest one odd
+        Without outliers, it reaches beyond the middle 80 % by at most three times their range, lest one odd
         trial press all others together.
         """
         finite = np.array([value for value in values if np.isfinite(value)] or [0.0])
         low, high = float(finite.min()), float(finite.max())
         most = np.quantile(finite, [0.1, 0.9]).tolist()
-        room = 1.5 * (most[1] - most[0])
+        room = 3 * (most[1] - most[0])
         if room and not outliers:
             low, high = max(low, most[0] - room), min(high, most[1] + room)
         if low == high:
