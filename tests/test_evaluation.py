@@ -176,7 +176,7 @@ def test_a_failure_has_the_worst_scores_and_is_never_dropped(system, reason, tri
     result = made.results["some"][0]
     assert reason in result.failure
     assert (result.scores["WER"].value, result.scores["level"].value) == (1, -1)
-    assert result.scores["cosine to target"].value == 0
+    assert [result.scores[f"cosine to {x}"].value for x in ("target", "source")] == [0, 1]
     assert made.failures("some") == 1
     assert len(made.results["some"]) == len(trials)
     assert made.summary("some")["level"][0] < made.summary("identity")["level"][0]

@@ -181,15 +181,19 @@ class Memory:
         return heard
 
 
-TO_TARGET = Measure("cosine to target", True, 0.0, "Resemblyzer's cosine to the references of the target.")
-TO_SOURCE = Measure("cosine to source", False, 0.0, "Resemblyzer's cosine to the source itself.")
+TO_TARGET = Measure(
+    "cosine to target", True, 0.0, "Resemblyzer's cosine to the references of the target, 0 to 1"
+)
+TO_SOURCE = Measure("cosine to source", False, 1.0, "Resemblyzer's cosine to the source itself, 0 to 1")
 NEARER = Measure(
     "nearer to target",
     True,
     0.0,
-    "Share that is nearer to the target's recordings than to the source's speaker's.",
+    "share that is nearer to the target's recordings than to the source speaker's, 0 to 1",
 )
-TO_TEXT = Measure("WER to text", False, 1.0, "Word error rate against what a human wrote down of the source.")
+TO_TEXT = Measure(
+    "WER to text", False, 1.0, "word error rate against the text of the source, where the list brings one"
+)
 
 
 class Panel:
@@ -267,9 +271,11 @@ class Panel:
         def cosine(paths: Sequence[Path]) -> float:
             return self.voices.compare(voice, self.voice(paths))["SECS"].value
 
-        target, source = cosine(trial.references), cosine([trial.source])
+        if voice is None:
+            return {measure.name: Score(measure.worst) for measure in (TO_TARGET, TO_SOURCE, NEARER)}
+        target = cosine(trial.references)
         nearer = target > cosine(trial.source_references or [trial.source])
-        values = {TO_TARGET.name: target, TO_SOURCE.name: source, NEARER.name: float(nearer)}
+        values = {TO_TARGET.name: target, TO_SOURCE.name: cosine([trial.source]), NEARER.name: float(nearer)}
         return {name: Score(value) for name, value in values.items()}
 
 
@@ -298,10 +304,12 @@ def evaluate(
             results[system].append(panel.judge(trial, system, path, failure))
     natural = {path for trial in trials for path in trial.files}
     voices = {path: panel.hear(panel.voices, path) for path in sorted(natural)}
+    spoken = {trial.source for trial in trials if trial.language == "en"}
+    transcripts = {path: str(panel.hear(panel.words, path)) for path in sorted(spoken)}
     first = next(iter(results.values()))
     converted = {r.audio for r in first if r.audio and r.failure is None}
     codes = {path: embed(path) for path in sorted(natural | converted)} if embed else {}
-    return Evaluation(results, panel.measures, about or {}, voices, codes)
+    return Evaluation(results, panel.measures, about or {}, voices, codes, transcripts)
 
 
 def _speak(

@@ -395,8 +395,7 @@ def _card(
 ) -> Card:
     trial = result.trial
     shown = [("Source", trial.source), ("Converted", result.audio), ("Target", trial.references[0])]
-    heard_in_source = (r.transcript for r in evaluation.results.get("identity", ()) if r.trial.id == trial.id)
-    said = trial.text or next(heard_in_source, "")
+    said = trial.text or evaluation.transcripts.get(trial.source, "")
     return Card(
         number,
         result,

@@ -47,6 +47,8 @@ class Evaluation:
     """The voices of all natural recordings in the list, as the judge of speakers embeds them."""
     codes: Mapping[Path, Heard] = field(default_factory=dict)
     """The speaker codes of these, and of what the first system made, by the converter's own encoder."""
+    transcripts: Mapping[Path, str] = field(default_factory=dict)
+    """What the judge of words hears in the sources that are English."""
 
     def summary(self, system: str) -> dict[str, Interval]:
         """Weighted mean of each measure that was taken, with its interval.
