@@ -30,6 +30,8 @@ INFERENCE = [
     "checkpoint",
     "streaming",
     "converter",
+    "session",
+    "devices",
 ]
 # Beside it, and never imported by it: training, then what judges the outcome.
 BESIDE = [

@@ -111,10 +111,32 @@ def read(path: str | Path, sample_rate: int | None = None) -> Audio:
     Channels are averaged. ``sample_rate`` resamples to that rate; None keeps the file's own.
     Raises AudioError when the file is missing, empty, unreadable, or holds no or non-finite samples.
     """
-    rate, blocks = _decode(Path(path))
+    rate, blocks = decode(Path(path))
     if sample_rate is None:
         return Audio(concatenate(blocks), rate)
     return Audio(concatenate(_resampled(blocks, rate, sample_rate)), sample_rate)
+
+
+def decode(path: Path) -> tuple[int, Iterator[Samples]]:
+    """Sample rate and mono blocks of a file of any kind. Raises AudioError, possibly from the iterator."""
+    import soundfile
+
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder; name an audio file")
+        size = path.stat().st_size
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise AudioError(f"{path}: no such file") from None
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check name and permissions") from None
+    if size == 0:
+        raise AudioError(f"{path}: is empty (0 bytes); record or download it again")
+    try:
+        rate, blocks = _decode_with_soundfile(path)
+    except soundfile.SoundFileError as error:
+        rate, blocks = _decode_with_av(path, _reason(error))
+    return rate, _checked(path, blocks)
 
 
 class Recording:
@@ -160,7 +182,7 @@ class Recording:
         if isinstance(self._source, Audio):
             rate, blocks = self._source.sample_rate, _blocks(self._source.samples)
         else:
-            rate, blocks = _decode(Path(self._source))
+            rate, blocks = decode(Path(self._source))
         return blocks if rate == self.sample_rate else _resampled(blocks, rate, self.sample_rate)
 
     def _told(self, doing: str, blocks: Iterable[Samples], seconds: float | None) -> Iterator[Samples]:
@@ -331,28 +353,6 @@ def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
     # The inverse of reading, which divides by 32768; libsndfile's own conversion is one step off.
     steps: npt.NDArray[np.int16] = np.rint(samples * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
     return steps
-
-
-def _decode(path: Path) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and mono blocks of a file of any kind. Raises AudioError, possibly from the iterator."""
-    import soundfile
-
-    try:
-        if path.is_dir():
-            raise AudioError(f"{path}: is a folder; name an audio file")
-        size = path.stat().st_size
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise AudioError(f"{path}: no such file") from None
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check name and permissions") from None
-    if size == 0:
-        raise AudioError(f"{path}: is empty (0 bytes); record or download it again")
-    try:
-        rate, blocks = _decode_with_soundfile(path)
-    except soundfile.SoundFileError as error:
-        rate, blocks = _decode_with_av(path, _reason(error))
-    return rate, _checked(path, blocks)
 
 
 def _decode_with_soundfile(path: Path) -> tuple[int, Iterator[Samples]]:
