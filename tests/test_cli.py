@@ -546,3 +546,66 @@ def test_the_program_tells_what_is_wrong(tmp_path):
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file"]
     assert not list(tmp_path.iterdir())
+
+
+# Measuring. What judges say is tested with the judges, and with quick ones in test_evaluation.
+
+
+@pytest.fixture
+def speakers(tmp_path):
+    """A folder of two speakers with four recordings each."""
+    for path in (SOURCE, TARGET):
+        samples = audio.read(path, RATE).samples
+        folder = tmp_path / "speech" / path.stem
+        folder.mkdir(parents=True)
+        for k in range(4):
+            audio.write(folder / f"{path.stem}{k}.wav", Audio(samples[k * 2000 :][: 2 * RATE + 99], RATE))
+    return tmp_path / "speech"
+
+
+def test_trials_are_listed_the_same_every_time(vcae_, speakers):
+    for out in ("a.tsv", "b.tsv"):
+        done = vcae_("trials", speakers, "--out", out, bare=True)
+        assert done.code == 0
+        assert "2 trials of 2 speakers" in done.err
+    assert Path("a.tsv").read_text() == Path("b.tsv").read_text()
+    assert len(Path("a.tsv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["gone", "--out", "t.tsv"], "gone: no such folder"),
+        (["speech", "--out", "t.txt"], "choose one of .tsv"),
+        (["speech", "--out", "gone/t.tsv"], "gone does not exist"),
+        (["speech", "--out", "t.tsv", "--count", "3"], "only 2 trials"),
+        (["speech", "--out", "t.tsv", "--references", "9"], "has no 9 other recordings"),
+        (["speech", "--out", "t.tsv", "--corpus", "timit"], "timit: no such corpus"),
+    ],
+)
+def test_a_list_that_cannot_be_made(vcae_, speakers, words, reason):
+    done = vcae_("trials", *words, bare=True)
+    assert done.code == 2
+    assert reason in done.err and len(done.lines) == 1
+    assert not Path("t.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--pairs", "gone.tsv", "--out", "new"], "gone.tsv: cannot be read"),
+        (["--pairs", "t.tsv", "--out", "speech"], "speech: exists already; name a new folder"),
+        (
+            ["--pairs", "t.tsv", "--out", "new", "--system", "melgan"],
+            "melgan: no such system; there are vcae",
+        ),
+        (["--pairs", "t.tsv", "--out", "new", "--converted", "speech"], "holds no file named as a trial is"),
+        (["--pairs", "t.tsv", "--out", "new", "--converted", "gone"], "gone: no such file or folder"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_made(vcae_, speakers, words, reason):
+    vcae_("trials", speakers, "--out", "t.tsv", bare=True)
+    done = vcae_("evaluate", *words)
+    assert done.code == 2
+    assert reason in done.err and len(done.lines) == 1
+    assert not Path("new").exists()
