@@ -1,12 +1,18 @@
 """The command line: what it writes, what it tells, and its exit status."""
 
+import _thread
 import dataclasses
 import io
 import itertools
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +234,11 @@ def test_content_of_a_file_called_file(vcae_):
     [
         ("convert", ["--voice", "--out", "--pitch-shift", "--strength", "--weights", "--device"]),
         ("reconstruct", ["--out", "--weights", "--device"]),
+        (
+            "stream",
+            ["--voice", "--microphone", "--loudspeaker", "--devices", "--input", "--output", "--realtime"],
+        ),
+        ("stream", ["--source-voice", "--pitch-shift", "--strength", "--block", "--reserve", "--profile"]),
         ("embed", ["--out", "--content", "--units", "--weights", "--device"]),
         ("voice", ["--out", "--weights", "--device"]),
         ("mix", ["--out", "--weights"]),
@@ -243,7 +254,7 @@ def test_every_command_has_help(vcae_, command, options):
 def test_the_program_has_help(vcae_):
     done = vcae_("--help", bare=True)
     assert done.code == 0
-    for command in ("convert", "reconstruct", "embed", "voice", "mix"):
+    for command in ("convert", "stream", "reconstruct", "embed", "voice", "mix"):
         assert command in done.out
 
 
@@ -523,14 +534,161 @@ def test_wrong_words_are_refused(vcae_, words):
     assert "vcae" in done.err
 
 
+# Live
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A second of speech."""
+    path = tmp_path_factory.mktemp("live") / "clip.flac"
+    Audio(audio.read(SOURCE).samples[RATE : 2 * RATE], RATE).write(path)
+    return path
+
+
+REHEARSE = ["stream", "--voice", TARGET, "--output", "out.wav"]
+
+
+@pytest.mark.parametrize("option", [[], ["--block", "55"], ["--source-voice", SOURCE, "--strength", "0.7"]])
+def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
+    done = vcae_(*REHEARSE, "--input", clip, "--profile", *option)
+    assert (done.code, done.err) == (0, "")
+    assert names() == ["out.wav"]
+    source, out = audio.read(clip), audio.read("out.wav")
+    assert out.sample_rate == source.sample_rate
+    assert source.duration < out.duration < source.duration + 0.5
+    assert np.abs(out.samples).max() > 0.01
+    told = done.out.splitlines()
+    assert len(told) == 4
+    assert re.fullmatch(r"latency \d+ ms \(70 algorithm \+ \d+ compute \+ \d+ buffer\)", told[0])
+    assert "0 drop-outs, 0.00 s left out" in told[2]
+    assert re.search(r"p50 \d+\.\d, p95 \d+\.\d, p99 \d+\.\d ms", told[3])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["stream", "--input", SOURCE, "--output", "out.wav"], "--voice"),
+        (["stream", "--voice", TARGET, "--input", SOURCE], "--output FILE"),
+        (["stream", "--voice", TARGET, "--output", "out.wav"], "--input FILE"),
+        ([*REHEARSE, "--input", SOURCE, "--block", "1"], "block"),
+        ([*REHEARSE, "--input", SOURCE, "--block", "nan"], "block"),
+        ([*REHEARSE, "--input", SOURCE, "--reserve", "-1"], "reserve"),
+        ([*REHEARSE, "--input", SOURCE, "--strength", "0.5"], "own voice"),
+        ([*REHEARSE, "--input", SOURCE, "--strength", "2"], "strength"),
+        ([*REHEARSE, "--input", SOURCE, "--pitch-shift", "inf"], "pitch shift"),
+        ([*REHEARSE, "--input", SOURCE, "--device", "gpu"], "'gpu'"),
+        ([*REHEARSE, "--input", SOURCE, "--output", "out.xyz"], "out.xyz"),
+        ([*REHEARSE, "--input", SOURCE, "--output", "nowhere/out.wav"], "nowhere"),
+        ([*REHEARSE, "--input", SOURCE, "--output", SOURCE], "is read itself"),
+        ([*REHEARSE, "--input", SOURCE, "--output", TARGET], "is read itself"),
+        ([*REHEARSE, "--input", "missing.wav"], "missing.wav: no such file"),
+        ([*REHEARSE, "--input", "."], "folder"),
+        ([*REHEARSE, "--input", SOURCE, "--voice", "missing.voice"], "missing.voice"),
+    ],
+)
+def test_a_rehearsal_that_cannot_be_is_refused(vcae_, words, part):
+    assert refused(vcae_(*words), part)
+    assert not names()
+
+
+def test_a_source_that_breaks_off_leaves_nothing(vcae_):
+    soundfile.write("bad.wav", np.full(RATE // 4, np.nan), RATE, subtype="FLOAT")
+    assert refused(vcae_(*REHEARSE, "--input", "bad.wav"), "bad.wav", "NaN")
+    assert names() == ["bad.wav"]
+
+
+class Devices:
+    """What stands in for the package sounddevice: a microphone and a loudspeaker that last for a while."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+
+    def __init__(self, blocks, end):
+        self.blocks, self.end = blocks, end
+        self.default = types.SimpleNamespace(device=(0, 1))
+        self.streams = []
+
+    def query_devices(self):
+        about = {"max_input_channels": 0, "max_output_channels": 0, "default_samplerate": 48_000.0}
+        return [
+            {**about, "name": "Ear", "max_input_channels": 1},
+            {**about, "name": "Mouth", "max_output_channels": 2},
+        ]
+
+    def InputStream(self, **options):  # noqa: N802 -- as in sounddevice
+        stream = types.SimpleNamespace(**{**options, "latency": 0.01})
+        stream.start = stream.close = lambda: None
+        self.streams.append(stream)
+        if len(self.streams) == 2:
+            stream.start = threading.Thread(target=self.call_back, daemon=True).start
+        return stream
+
+    OutputStream = InputStream
+
+    def call_back(self):
+        heard, played = self.streams
+        for _ in range(self.blocks):
+            heard.callback(np.full((heard.blocksize, 1), 0.1, np.float32), heard.blocksize, None, None)
+            played.callback(np.zeros((played.blocksize, 1), np.float32), played.blocksize, None, None)
+            time.sleep(0.005)
+        self.end(heard)
+
+
+LIVE = ["stream", "--voice", TARGET]
+
+
+def test_ctrl_c_ends_a_live_conversion(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(20, lambda _: _thread.interrupt_main()))
+    done = vcae_(*LIVE)
+    assert (done.code, done.err) == (0, "")
+    assert "of sound, load" in done.out
+
+
+def test_a_device_that_stops_is_told(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(20, lambda stream: stream.finished_callback()))
+    done = vcae_(*LIVE)
+    assert done.code == 2
+    assert done.lines == ["vcae: a sound device has stopped; plug it in and start again"]
+    assert "0:00:00 of sound" in done.out
+
+
+def test_devices_are_listed(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(0, None))
+    done = vcae_("stream", "--devices", bare=True)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "  0 Ear (default microphone, 48000 Hz)",
+        "  1 Mouth (default loudspeaker, 48000 Hz)",
+    ]
+    assert refused(vcae_(*LIVE, "--microphone", "Nose"), "'Nose'", "0 'Ear'")
+
+
+def test_a_computer_without_devices_is_told(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(0, None))
+    monkeypatch.setattr(Devices, "query_devices", lambda _: [])
+    done = vcae_("stream", "--devices", bare=True)
+    assert (done.code, done.out, done.err) == (0, "there are no sound devices here\n", "")
+    assert refused(vcae_(*LIVE), "no microphone", "--input")
+
+
+def test_a_missing_portaudio_is_told(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert refused(vcae_(*LIVE), "vcae[live]")
+    assert refused(vcae_("stream", "--devices", bare=True), "vcae[live]")
+
+
 # As a program of its own, with the bundled weights
 
 
-def program(*words, cwd):
+def start(*words, cwd):
     environment = {**os.environ, "PYTHONPATH": str(Path(vcae.__file__).parents[1])}
-    return subprocess.run(
-        [sys.executable, "-m", "vcae", *words], cwd=cwd, env=environment, capture_output=True, check=False
-    )
+    command = [sys.executable, "-m", "vcae", *words]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def program(*words, cwd):
+    with start(*words, cwd=cwd) as process:
+        out, errors = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
 
 def test_the_program_converts(tmp_path):
@@ -539,6 +697,27 @@ def test_the_program_converts(tmp_path):
     out = audio.read(tmp_path / "out.wav")
     assert len(out.samples) == len(audio.read(SOURCE).samples)
     assert 0.01 < np.abs(out.samples).max() <= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process can be stopped on POSIX only")
+def test_a_rehearsal_that_was_stopped_for_a_while_is_soon_in_time_again(tmp_path, weights):
+    samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]
+    Audio(samples, RATE).write(tmp_path / "source.wav")
+    words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
+    with start("stream", *words, "--weights", weights, cwd=tmp_path) as rehearsal:
+        while not (tmp_path / ".out.wav.part").exists():
+            assert rehearsal.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        rehearsal.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        rehearsal.send_signal(signal.SIGCONT)
+        told, errors = rehearsal.communicate(timeout=60)
+    assert (rehearsal.returncode, errors) == (0, b"")
+    assert int(re.search(rb"(\d+) drop-outs", told)[1]) >= 1
+    assert float(re.search(rb"([\d.]+) s left out", told)[1]) > 0.5
+    assert int(re.search(rb"latency (\d+) ms", told)[1]) < 1_000
+    assert audio.read(tmp_path / "out.wav").duration > 6
 
 
 def test_the_program_tells_what_is_wrong(tmp_path):

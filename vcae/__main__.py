@@ -118,6 +118,8 @@ def stream(
     if list_devices:
         _list_devices()
         return
+    if not voice:
+        raise VcaeError("no voice was given; name recordings of the target speaker after --voice")
     if not 5 <= block <= 500:
         raise VcaeError(f"block must be between 5 and 500 ms, not {block:g}")
     if not 0 <= reserve <= 5000:
