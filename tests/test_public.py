@@ -19,6 +19,7 @@ PUBLIC = [
     "Converter",
     "LogMel",
     "MelConfig",
+    "Parts",
     "SpeakerEncoder",
     "Stream",
     "VcaeError",

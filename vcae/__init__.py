@@ -13,7 +13,7 @@ from vcae.autoencoder import Autoencoder, AutoencoderConfig
 from vcae.bottleneck import Code
 from vcae.checkpoint import CheckpointError
 from vcae.content import ContentEncoder
-from vcae.converter import Converter, load
+from vcae.converter import Converter, Parts, load
 from vcae.errors import VcaeError
 from vcae.mel import PRESETS, LogMel, MelConfig
 from vcae.speaker import SpeakerEncoder, Voice, VoiceError
@@ -34,6 +34,7 @@ __all__ = [
     "Converter",
     "LogMel",
     "MelConfig",
+    "Parts",
     "SpeakerEncoder",
     "Stream",
     "VcaeError",

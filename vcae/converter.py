@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -52,6 +52,18 @@ def load(path: str | Path | None = None, device: str = "cpu") -> "Converter":
     folder = BUNDLED if path is None else Path(path)
     autoencoder = load_autoencoder(folder / "autoencoder.safetensors")
     return Converter(autoencoder, load_vocoder(folder / "vocoder.safetensors"), device)
+
+
+class Parts(NamedTuple):
+    """A recording taken apart. Frame t of content describes the samples from step * t on.
+
+    content: (D, T), what is said, at the code's rate. prosody: (3, P), how: log-F0, voicing and log-energy,
+    P / T mel frames for each frame of content. voice: who says it.
+    """
+
+    content: Tensor
+    prosody: Tensor
+    voice: Voice
 
 
 class Converter:
@@ -210,6 +222,52 @@ class Converter:
         ids = [c.ids for c in codes if c.ids is not None]
         return Code(z, torch.cat(ids, dim=-1)[0, frames].cpu() if ids else None, z.new_zeros(()))
 
+    @torch.inference_mode()
+    def encode(self, source: Source) -> Parts:
+        """Take a recording apart into what `decode` takes. Raises AudioError."""
+        recording = self._listen(source)
+        cache: Cache = {}
+        encoded = [self.autoencoder.encode(self.log_mel(b, cache), cache) for b in self._steps(recording)]
+        late, stride = self.autoencoder.config.delay, self.autoencoder.content.stride
+        first, steps = late // stride, -(-recording.length // self.step)
+        z = torch.cat([code.z for code, _ in encoded], dim=-1)[0]
+        z = z[:, first : first + steps].cpu()  # (D, T)
+        prosody = torch.cat([prosody for _, prosody in encoded], dim=-1)[0]
+        prosody = prosody[:, late : late + stride * steps].cpu()  # (3, stride T)
+        return Parts(z, prosody, self._voice_of(recording, F0Statistics.of(prosody[None])))
+
+    @torch.inference_mode()
+    def decode(self, content: Tensor, prosody: Tensor, voice: Reference, pitch_shift: float = 0.0) -> Audio:
+        """Put parts together, of one recording or of several: what is said, how, and by whom.
+
+        content (D, T) and prosody (3, P) as `encode` gives them; a prosody of another length is stretched to
+        the content's. F0 is moved from its own range to the voice's, then by semitones. Of T code steps, at
+        the level that `encode` brings all recordings to. Raises ValueError for other shapes, VoiceError.
+        """
+        stride, dim = self.autoencoder.content.stride, self.autoencoder.config.content_dim
+        for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):
+            if part.ndim != 2 or part.shape[0] != rows or not part.shape[1]:
+                raise ValueError(f"{name} must be of shape ({rows}, T), not {tuple(part.shape)}")
+        target = self.voice(voice)
+        speaker = SpeakerCode(target.embedding[None].to(self.device), target.tokens[None].to(self.device))
+        length = content.shape[-1]
+        if prosody.shape[-1] != stride * length:
+            prosody = torch.nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
+        prosody = shift(prosody[None], F0Statistics.of(prosody[None]), target.f0, pitch_shift)
+        # The chain starts before the signal and ends behind it; there, the first and last frames are held.
+        before = self.autoencoder.config.delay // stride
+        behind = -(-self.vocoder.delay // self.step)
+        z = _held(content[None], before, behind).to(self.device)
+        prosody = _held(prosody, stride * before, stride * behind).to(self.device)
+        cache: Cache = {}
+        size = self.block // self.step
+        pieces = [
+            self.vocoder(self.autoencoder.decode(some, how, speaker, cache), how, cache)[0, 0].cpu().numpy()
+            for some, how in zip(z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True)
+        ]
+        samples = np.concatenate(pieces)[self.delay :][: length * self.step].clip(-1, 1)
+        return Audio(samples, self.sample_rate)
+
     def _listen(self, source: Source, progress: Progress | None = None) -> Recording:
         recording = Recording(source, self.sample_rate, progress)
         if recording.silent:
@@ -304,3 +362,8 @@ def _check(pitch_shift: float, strength: float) -> None:
         raise VcaeError(f"strength must be between 0 and 1, not {strength}")
     if not abs(pitch_shift) <= MAX_SHIFT:
         raise VcaeError(f"pitch shift must be within {MAX_SHIFT} semitones, not {pitch_shift}")
+
+
+def _held(x: Tensor, before: int, behind: int) -> Tensor:
+    """(B, C, T) with the first and last frames repeated."""
+    return torch.nn.functional.pad(x, (before, behind), mode="replicate")
