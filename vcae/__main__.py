@@ -5,10 +5,11 @@ nothing could be done. What a user can mend is told in one line, without a trace
 """
 
 import gc
+import importlib
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
@@ -347,6 +348,38 @@ def _list_devices() -> None:
         stdout.print(f"{d.index:3} {d.name} ({', '.join(kinds)}, {d.sample_rate} Hz)")
 
 
+@app.command
+def demo(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    auth: str | None = None,
+    share: bool = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Convert in the browser: a page on this machine. Needs the extra `demo`.
+
+    Args:
+        host: address to listen at; 0.0.0.0 lets others on the network in
+        port: port to listen at
+        auth: NAME:PASSWORD that a visitor has to give
+        share: make a public link, through the servers of Gradio's makers
+    """
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise VcaeError("the demo needs Gradio; install it with `pip install 'vcae[demo]'`") from None
+    name, _, password = (auth or "").partition(":")
+    if auth is not None and not (name and password):
+        raise VcaeError("--auth must be NAME:PASSWORD")
+    # Beside the package in a checkout, in it where it was installed from a wheel.
+    package = Path(__file__).parent
+    folder = next(f for f in (package / "demo", package.parent / "demo") if (f / "app.py").is_file())
+    sys.path.insert(0, str(folder))
+    serve = importlib.import_module("app").serve
+    serve(_load(weights, device), host, port, (name, password) if auth else None, share)
+
+
 def _load(weights: Path | None, device: str) -> Converter:
     import torch
 
@@ -497,10 +530,11 @@ def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
                 np.lib.format.write_array(f, array, allow_pickle=False)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line, on these words or on those that were typed."""
     try:
         app.cli(
+            args=args,
             config=(tyro.conf.FlagCreatePairsOff,),
             prog="vcae",
             description="Voice conversion with a feature-disentangling autoencoder.",

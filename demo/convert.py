@@ -1,0 +1,154 @@
+"""The tab that converts a recording."""
+
+import html
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+import pictures
+from picker import chosen, picker
+from studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, keep, refusal
+from vcae import Audio, Voice
+
+NOBODY = "Nobody"
+SHOWN = 30.0  # seconds of a recording that the pictures show
+
+
+class Example(NamedTuple):
+    """What a click on a button fills in and converts: names of SAMPLES."""
+
+    label: str
+    source: str
+    voice: str
+    second: str = NOBODY
+
+
+EXAMPLES = [
+    Example("a woman's sentence in a man's voice", "Woman 1", "Man 1"),
+    Example("a man's sentence in a woman's voice", "Man 2", "Woman 3"),
+    Example("a voice between two", "Woman 2", "Woman 3", "Man 3"),
+]
+
+
+def tab(studio: Studio) -> None:
+    """Source, voice and result side by side, and what they look like."""
+    first = EXAMPLES[0]
+    with gr.Tab("Convert", id="convert"):
+        with gr.Row(elem_classes="examples"):
+            gr.HTML("<p>Hear an example:</p>", min_width=0)
+            examples = [gr.Button(e.label, size="sm", min_width=0) for e in EXAMPLES]
+        with gr.Row():
+            with gr.Column(min_width=300):
+                gr.HTML("<h2>1. What is said</h2>")
+                source = gr.Audio(
+                    str(SAMPLES[first.source]),
+                    label="Record, drop a file, or keep this one",
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    buttons=[],
+                    editable=False,
+                )
+                gr.HTML(f"<p class='hint'>At most {MAX_SOURCE / 60:g} minutes and {MAX_UPLOAD} MB.</p>")
+            with gr.Column(min_width=300):
+                gr.HTML("<h2>2. Who says it</h2>")
+                voice = picker(first.voice)
+            with gr.Column(min_width=300):
+                gr.HTML("<h2>3. Listen</h2>")
+                go = gr.Button("Convert", variant="primary", size="lg", elem_classes="go")
+                stop = gr.Button("Cancel", visible=False)
+                status = gr.HTML(_status("Press the button and listen."))
+                result = gr.Audio(
+                    label="The result", interactive=False, autoplay=True, buttons=[], elem_id="result"
+                )
+                download = gr.DownloadButton("Download", visible=False)
+        with gr.Row():
+            pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
+            strength = gr.Slider(
+                0, 100, 100, step=5, label="Strength", info="0: the own voice, 100: the other"
+            )
+            second = gr.Dropdown(
+                [NOBODY, *SAMPLES], value=NOBODY, label="Mix in", info="a second voice", filterable=False
+            )
+            share = gr.Slider(
+                0, 100, 50, step=5, label="Mix", info="0: the first voice, 100: the second", interactive=True
+            )
+        picture = gr.HTML()
+
+    settings = [source, second, share, pitch, strength, *voice.inputs]
+    outputs = [stop, status, result, download, picture]
+
+    def run(
+        path: str | None, other: str, shared: float, semitones: float, percent: float, *choice: Any
+    ) -> Iterator[dict[Any, Any]]:
+        started = time.monotonic()
+        yield {stop: gr.Button(visible=True), status: _status("Listening…")}
+        try:
+            if path is None:
+                raise refusal("Record something or drop a file first.")
+            recording = studio.read(path)
+            target, reference = chosen(studio, *choice)
+            if other != NOBODY:
+                target = Voice.mix([target, studio.sample(other)], [100 - shared, shared])
+            for step in studio.convert(recording, target, semitones, percent / 100):
+                if isinstance(step, Audio):
+                    converted = step
+                else:
+                    yield {status: _progress(step, recording.duration)}
+            file = keep(converted, "converted.wav")
+        except gr.Error:
+            yield {stop: gr.Button(visible=False), status: _status("Nothing was converted.")}
+            raise
+        taken = time.monotonic() - started
+        yield {
+            stop: gr.Button(visible=False),
+            status: _status(f"{converted.duration:.1f} seconds of speech, converted in {taken:.1f}."),
+            result: file,
+            download: gr.DownloadButton(value=file, visible=True),
+        }
+        yield {picture: _picture(studio, recording, reference, converted)}
+
+    shown = {"show_progress": "hidden", "api_visibility": "private"}
+    running = [go.click(run, settings, outputs, **shown)]
+    for button, example in zip(examples, EXAMPLES, strict=True):
+        values = str(SAMPLES[example.source]), example.voice, example.second
+        filled = button.click(lambda v=values: v, None, [source, voice.choice, second], queue=False, **shown)
+        running.append(filled.then(run, settings, outputs, **shown))
+    for event in running:
+        event.then(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})")
+    cancelled = gr.Button(visible=False), _status("Cancelled.")
+    stop.click(lambda: cancelled, None, [stop, status], cancels=running, queue=False, **shown)
+
+
+def _status(text: str) -> str:
+    """A line that screen readers speak when it changes."""
+    return f'<p class="status" role="status">{html.escape(text)}</p>'
+
+
+def _progress(done: float, seconds: float) -> str:
+    text = f"Converting {seconds / 60:.1f} minutes of sound" if seconds > 60 else "Converting…"
+    return (
+        f'<p class="status" role="status">{text}</p>'
+        f'<progress value="{done:.3f}" aria-label="How much is converted"></progress>'
+    )
+
+
+def _picture(studio: Studio, source: Audio, target: Audio, converted: Audio) -> str:
+    """Mels and melodies of the three on one time axis."""
+    rows = []
+    for label, recording in (("Source", source), ("Target", target), ("Result", converted)):
+        shown = Audio(recording.samples[: round(SHOWN * recording.sample_rate)], recording.sample_rate)
+        mel, prosody = studio.compute(studio.look, shown)
+        loudest = float(mel.max())
+        seconds = shown.duration
+        drawing = pictures.heat(mel, seconds, loudest - 9, loudest) + pictures.melody(prosody, seconds)
+        rows.append(pictures.Row(label, drawing, seconds))
+    caption = (
+        "What you hear, from left to right in time. The brighter, the louder; low tones are at the bottom. "
+        "The line is the melody of the voice (F0, 50 to 600 Hz): it moves to where the target speaks, "
+        "while the words stay where they were."
+    )
+    if max(r.duration for r in (source, converted)) > SHOWN:
+        caption += f" The first {SHOWN:g} seconds are shown."
+    return pictures.figure(rows, caption, "Spectrograms and pitch of source, target and result")

@@ -1,0 +1,180 @@
+"""The tab that takes recordings apart, swaps, freezes or blanks the parts, and puts them together again."""
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from torch import Tensor
+
+import pictures
+import table
+from picker import chosen, picker
+from pictures import Row
+from studio import SAMPLES, Studio, keep, refusal, told
+from units import KINDS, Units
+from vcae import Audio, Parts, Voice
+
+LONGEST = 20.0  # seconds of a recording that are looked at
+A, B, FROZEN, BLANK = "A's", "B's", "Frozen", "Blank"
+EXPERIMENTS = {
+    "A in B's voice": (A, A, B),
+    "A with B's melody": (A, B, A),
+    "B's words in A's voice": (B, B, A),
+    "one pitch": (A, FROZEN, A),
+    "a whisper": (A, BLANK, A),
+    "one long sound": (FROZEN, A, A),
+    "no words": (BLANK, A, A),
+    "nobody's voice": (A, A, BLANK),
+}
+"""Label -> what is said, how, who."""
+ABOUT = """
+<p>An autoencoder squeezes sound into few numbers and makes sound of them again. This one squeezes a recording
+into three parts:</p>
+<ul>
+<li><b>What</b> is said: 64 numbers every 20 ms, which should not tell who speaks.</li>
+<li><b>How</b> it is said: pitch, voicing and loudness every 10 ms.</li>
+<li><b>Who</b> says it: one code for the whole recording, and the range of the voice's pitch.</li>
+</ul>
+<p>As far as the parts are truly apart, each can be swapped, frozen or blanked while the others stay. Listen to
+what changes, and to what should not have.</p>
+"""
+HELP = """
+<p class="hint"><b>Frozen</b>: what, at its loudest moment; how, at one pitch. <b>Blank</b>: what, nothing; how,
+without voice, which makes a whisper; who, the average of the sample voices. Who cannot be frozen: it is one code
+for the whole recording anyway.</p>
+"""
+
+
+def tab(studio: Studio) -> None:
+    """Two recordings, their parts, and what comes of putting them together; then a table of many."""
+    units = studio.later(Units, studio.converter)
+    with gr.Tab("Look inside", id="inside"):
+        gr.HTML(ABOUT, elem_classes="about")
+        with gr.Row(elem_classes="examples"):
+            gr.HTML("<p>Hear:</p>", min_width=0)
+            experiments = [gr.Button(label, size="sm", min_width=0) for label in EXPERIMENTS]
+        with gr.Row():
+            with gr.Column(min_width=300):
+                gr.HTML("<h2>Recording A</h2>")
+                source = gr.Audio(
+                    str(SAMPLES["Woman 1"]),
+                    label="Record, drop a file, or keep this one",
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    buttons=[],
+                    editable=False,
+                )
+                gr.HTML(f"<p class='hint'>The first {LONGEST:g} seconds are used.</p>")
+            with gr.Column(min_width=300):
+                gr.HTML("<h2>Recording B</h2>")
+                voice = picker("Man 2")
+            with gr.Column(min_width=300):
+                gr.HTML("<h2>Put together</h2>")
+                what = gr.Radio([A, B, FROZEN, BLANK], value=A, label="What is said")
+                how = gr.Radio([A, B, FROZEN, BLANK], value=A, label="How it is said")
+                who = gr.Radio([A, B, BLANK], value=B, label="Who says it")
+                gr.HTML(HELP)
+                go = gr.Button("Put together", variant="primary", size="lg")
+                result = gr.Audio(label="Put together", interactive=False, autoplay=True, buttons=[])
+        picture = gr.HTML()
+        table.table(studio)
+
+    def run(path: str | None, what: str, how: str, who: str, *choice: Any) -> tuple[str, str]:
+        if path is None:
+            raise refusal("Record something or drop a file first.")
+        voice, reference = chosen(studio, *choice)
+        recordings = {A: _start(studio.read(path)), B: _start(reference)}
+        with told(path):
+            parts = {name: studio.compute(studio.converter.encode, r) for name, r in recordings.items()}
+        a = parts[A]
+        whats = {A: a.content, B: parts[B].content, FROZEN: _held(a), BLANK: torch.zeros_like(a.content)}
+        hows = {A: a.prosody, B: parts[B].prosody, FROZEN: _monotone(a), BLANK: _whispered(a)}
+        whos = {A: a.voice, B: voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
+        chosen_parts = Parts(whats[what], hows[how], whos[who])
+        sound = studio.compute(studio.converter.decode, *chosen_parts)
+        heard = studio.compute(studio.converter.encode, sound)
+        rows = [
+            *_rows("A", recordings[A], a, units.result()),
+            *_rows("B", recordings[B], parts[B], units.result()),
+            *_rows("Put together", sound, chosen_parts, units.result()),
+        ]
+        caption = (
+            f"Time goes from left to right. <b>What</b>: each 20 ms of content in the colour of its kind, of "
+            f"{KINDS} kinds found in the sample voices; like colours are like sounds, grey is none. "
+            "<b>How</b>: the line is pitch (50 to 600 Hz), the shade is loudness. In the last three rows, what "
+            "was put together."
+        )
+        alt = "Waveform, content and prosody of A, of B, and of what was put together"
+        samples = {name: studio.sample(name) for name in SAMPLES}
+        placed = {"A": a.voice, "B": parts[B].voice, "Put together": heard.voice}
+        return keep(sound, "together.wav"), pictures.figure(rows, caption, alt) + _map(samples, placed)
+
+    inputs, outputs = [source, what, how, who, *voice.inputs], [result, picture]
+    shown: dict[str, Any] = {"show_progress_on": result, "api_visibility": "private"}
+    go.click(run, inputs, outputs, **shown)
+    for button, values in zip(experiments, EXPERIMENTS.values(), strict=True):
+        filled = button.click(lambda v=values: v, None, [what, how, who], queue=False, **shown)
+        filled.then(run, inputs, outputs, **shown)
+
+
+def _start(recording: Audio) -> Audio:
+    return Audio(recording.samples[: round(LONGEST * recording.sample_rate)], recording.sample_rate)
+
+
+def _held(parts: Parts) -> Tensor:
+    """Content that stays what it is at the loudest moment, (D, T)."""
+    loudest = int(parts.prosody[2].argmax()) * parts.content.shape[1] // parts.prosody.shape[1]
+    return parts.content[:, [loudest]].expand_as(parts.content)
+
+
+def _monotone(parts: Parts) -> Tensor:
+    """Prosody at the voice's mean pitch, (3, P)."""
+    prosody = parts.prosody.clone()
+    prosody[0] = parts.voice.f0.mean
+    return prosody
+
+
+def _whispered(parts: Parts) -> Tensor:
+    """Prosody without any voice, (3, P)."""
+    prosody = parts.prosody.clone()
+    prosody[1] = 0
+    return prosody
+
+
+def _rows(name: str, sound: Audio, parts: Parts, units: Units) -> list[Row]:
+    """Waveform, content and prosody of a recording."""
+    seconds = sound.duration
+    prosody = parts.prosody.numpy()
+    energy = prosody[2]
+    return [
+        Row(name, pictures.waveform(sound.samples, seconds), seconds, height=56),
+        Row("what", pictures.image(units.paint(parts.content.numpy()), seconds, smooth=False), seconds, 28),
+        Row(
+            "how",
+            pictures.area(energy, seconds, energy.max() - 6, energy.max())
+            + pictures.melody(prosody, seconds),
+            seconds,
+            height=64,
+        ),
+    ]
+
+
+def _map(samples: dict[str, Voice], placed: dict[str, Voice]) -> str:
+    """Speaker codes in the plane in which those of the sample voices differ most (PCA)."""
+    codes = np.stack([voice.embedding.numpy() for voice in samples.values()])
+    middle = codes.mean(0)
+    plane = np.linalg.svd(codes - middle, full_matrices=False)[2][:2]
+    kinds = {**dict.fromkeys(samples, "sample"), **dict.fromkeys(placed, "placed")}
+    points = [
+        (name, kinds[name], plane @ (voice.embedding.numpy() - middle))
+        for name, voice in {**samples, **placed}.items()
+    ]
+    a, b, result = (voice.embedding for voice in placed.values())
+    return pictures.chart(
+        points,
+        "<b>Who</b>: speaker codes on a map of the sample voices, near each other where they sound alike. "
+        f"What was put together is heard as {float(result @ a):.2f} like A and {float(result @ b):.2f} like B, "
+        "where 1 is the same and strangers are about 0.",
+        "Map of speaker codes: " + "; ".join(f"{name} at {x:.2f}, {y:.2f}" for name, _, (x, y) in points),
+    )

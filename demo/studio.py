@@ -1,0 +1,111 @@
+"""What the tabs share: the converter and its one worker, the sample voices, limits, messages."""
+
+import html
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import gradio as gr
+import torch
+
+from pictures import Array
+from vcae import Audio, AudioError, Converter, VcaeError, Voice, audio
+
+FOLDER = Path(__file__).parent
+SAMPLES = {
+    "Woman 1": FOLDER / "voices" / "vcc2016-SF1-200001.flac",
+    "Woman 2": FOLDER / "voices" / "vcc2016-TF2-200001.flac",
+    "Woman 3": FOLDER / "voices" / "librispeech-40-121026-0007.flac",
+    "Man 1": FOLDER / "voices" / "librispeech-78-368-0031.flac",
+    "Man 2": FOLDER / "voices" / "vcc2016-SM1-200001.flac",
+    "Man 3": FOLDER / "voices" / "librispeech-26-495-0007.flac",
+}
+"""Name on the page -> recording."""
+
+MAX_UPLOAD = 50  # MB
+MAX_SOURCE = 600.0  # seconds
+MAX_REFERENCE = 120.0  # seconds
+MAX_REFERENCES = 5
+PIECE = 10.0  # seconds that one user gets computed before it is the next one's turn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Studio:
+    """One converter for all users; what it computes, it computes in turns."""
+
+    def __init__(self, converter: Converter) -> None:
+        self.converter = converter
+        self.rate = converter.sample_rate
+        # One thread, so that whoever asks first is served first, and a long recording, which asks piece by
+        # piece, lets others in between.
+        self._worker = ThreadPoolExecutor(1, "converter")
+        self._samples = {name: self.later(converter.voice, path) for name, path in SAMPLES.items()}
+        # The first time takes longest; so that no visitor waits for it.
+        self.later(lambda: converter.convert(SAMPLES["Man 1"], self.sample("Woman 1")))
+
+    def later(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have the worker do it when it is our turn."""
+        return self._worker.submit(function, *args, **kwargs)
+
+    def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have the worker do it when it is our turn, and wait."""
+        return self.later(function, *args, **kwargs).result()
+
+    def sample(self, name: str) -> Voice:
+        """The voice of one of SAMPLES."""
+        return self._samples[name].result()
+
+    def read(self, path: str | Path, longest: float = MAX_SOURCE) -> Audio:
+        """A recording at the converter's rate. Tells the user where it cannot be used."""
+        with told(path):
+            recording = audio.read(path, self.rate)
+            if recording.duration > longest:
+                raise AudioError(f"{path}: lasts longer than {longest / 60:g} minutes; cut it")
+            return recording
+
+    def pieces(self, recording: Audio) -> list[Audio]:
+        """A recording cut into what is computed in one turn."""
+        size = round(PIECE * self.rate)
+        starts = range(0, len(recording.samples), size)
+        return [Audio(recording.samples[at : at + size], self.rate) for at in starts]
+
+    def convert(
+        self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
+    ) -> Iterator[float | Audio]:
+        """`Converter.convert`, turn by turn: how much is done, from 0 to 1, and in the end the result."""
+        yield 0.0
+        yield self.compute(self.converter.convert, source, voice, pitch_shift, strength)
+
+    def look(self, recording: Audio) -> tuple[Array, Array]:
+        """What pictures show: its mel (n_mels, T) and its prosody (3, T')."""
+        mel = self.converter.log_mel(torch.from_numpy(recording.samples)[None, None])[0]
+        return mel.numpy(), self.converter.encode(recording).prosody.numpy()
+
+
+@contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """What a user can mend about this file as a message on the page, without the server's own paths."""
+    name = Path(path).name
+    try:
+        yield
+    except VcaeError as error:
+        message = str(error).replace(str(path), name).replace("the recording", name)
+        raise refusal(message) from None
+
+
+def refusal(message: str) -> gr.Error:
+    """What to raise to tell the user something. Not the page's fault, so no traceback in the server's log."""
+    return gr.Error(html.escape(message), title="Not yet", duration=20, print_exception=False)
+
+
+def keep(recording: Audio, name: str) -> str:
+    """Write it where Gradio finds it and, in time, deletes it: the path of a WAV file."""
+    path = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), name)
+    recording.write(path)
+    return str(path)
