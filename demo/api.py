@@ -3,8 +3,7 @@
 import gradio as gr
 
 from picker import OWN, chosen
-from studio import SAMPLES, Studio, keep, refusal, told
-from vcae import Audio
+from studio import MAX_REFERENCE, SAMPLES, Studio, keep, refusal, told
 
 
 def endpoints(studio: Studio) -> None:
@@ -36,15 +35,14 @@ def endpoints(studio: Studio) -> None:
         recording = studio.read(source)
         target, _ = chosen(studio, OWN if references else voice, references, None, consent)
         with told(source):
-            converted = [*studio.convert(recording, target, pitch_shift, strength)][-1]
-        assert isinstance(converted, Audio)
+            *_, converted = studio.convert(recording, target, pitch_shift, strength)
         return keep(converted, "converted.wav")
 
     def embed(recording: str) -> list[float]:
         """The speaker code of a recording: of unit length, so that a product of two is their cosine.
 
         Args:
-            recording: a recording of at most ten minutes
+            recording: a recording of at most two minutes
 
         Returns:
             its 192 numbers
@@ -52,7 +50,10 @@ def endpoints(studio: Studio) -> None:
         if recording is None:
             raise refusal("give a recording")
         with told(recording):
-            return [float(x) for x in studio.compute(studio.converter.embed, studio.read(recording))]
+            return [
+                float(x)
+                for x in studio.compute(studio.converter.embed, studio.read(recording, MAX_REFERENCE))
+            ]
 
     with gr.Column(visible=False):
         source, references = gr.Audio(type="filepath"), gr.File(file_count="multiple")
@@ -64,5 +65,5 @@ def endpoints(studio: Studio) -> None:
             gr.Number(0),
             gr.Number(1),
         ]
-        gr.Button().click(convert, settings, gr.Audio(), api_name="convert")
-        gr.Button().click(embed, source, gr.JSON(), api_name="embed")
+        gr.Button().click(convert, settings, gr.Audio(label="converted"), api_name="convert")
+        gr.Button().click(embed, source, gr.JSON(label="embedding"), api_name="embed")

@@ -11,15 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import api
 import convert
 import inside
+import live
 from studio import MAX_UPLOAD, Studio
 from vcae import Converter
 from vcae.__main__ import main
 
-TABS: list[Callable[[Studio], None]] = [convert.tab, inside.tab]
+TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
 
 FOLDER = Path(__file__).parent
 FORGET = 3600  # seconds until a recording is deleted
@@ -32,10 +36,33 @@ def page(studio: Studio) -> gr.Blocks:
         title="vcae: say it in another voice", analytics_enabled=False, delete_cache=(60, FORGET)
     ) as blocks:
         gr.HTML((FOLDER / "head.html").read_text("utf-8"))
-        for tab in TABS:
-            tab(studio)
+        with gr.Tabs():
+            for tab in TABS:
+                tab(studio)
         api.endpoints(studio)
     return blocks.queue(max_size=WAITING, default_concurrency_limit=8)
+
+
+class OwnHostOnly:
+    """Tells browsers to load nothing from, and send nothing to, any other host (Content Security Policy)."""
+
+    POLICY = (
+        "default-src 'self' data: blob:; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; "
+        "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+    )
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does, with the policy in the headers."""
+
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = self.POLICY
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
 
 
 def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | None, share: bool) -> None:
@@ -47,7 +74,11 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
     ).set(
-        # The theme's own greys are too pale to read.
+        # The theme's own colours are too pale to read.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         block_info_text_color="*neutral_600",
@@ -55,7 +86,9 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
     )
     with tempfile.TemporaryDirectory(prefix="vcae-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        page(Studio(converter)).launch(
+        studio = Studio(converter)
+        page(studio).launch(
+            app_kwargs={"routes": studio.routes, "middleware": [Middleware(OwnHostOnly)]},
             server_name=host,
             server_port=port,
             auth=auth,

@@ -9,7 +9,7 @@ import gradio as gr
 
 import pictures
 from picker import chosen, picker
-from studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, keep, refusal
+from studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, keep, refusal, told
 from vcae import Audio, Voice
 
 NOBODY = "Nobody"
@@ -91,11 +91,12 @@ def tab(studio: Studio) -> None:
             target, reference = chosen(studio, *choice)
             if other != NOBODY:
                 target = Voice.mix([target, studio.sample(other)], [100 - shared, shared])
-            for step in studio.convert(recording, target, semitones, percent / 100):
-                if isinstance(step, Audio):
-                    converted = step
-                else:
-                    yield {status: _progress(step, recording.duration)}
+            with told(path):
+                for step in studio.convert(recording, target, semitones, percent / 100):
+                    if isinstance(step, Audio):
+                        converted = step
+                    else:
+                        yield {status: _progress(step, recording.duration)}
             file = keep(converted, "converted.wav")
         except gr.Error:
             yield {stop: gr.Button(visible=False), status: _status("Nothing was converted.")}
@@ -117,7 +118,7 @@ def tab(studio: Studio) -> None:
         running.append(filled.then(run, settings, outputs, **shown))
     for event in running:
         event.then(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})")
-    cancelled = gr.Button(visible=False), _status("Cancelled.")
+    cancelled = gr.update(visible=False), _status("Cancelled.")
     stop.click(lambda: cancelled, None, [stop, status], cancels=running, queue=False, **shown)
 
 

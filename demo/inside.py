@@ -17,6 +17,7 @@ from vcae import Audio, Parts, Voice
 
 LONGEST = 20.0  # seconds of a recording that are looked at
 A, B, FROZEN, BLANK = "A's", "B's", "Frozen", "Blank"
+TOGETHER = "Put together"
 EXPERIMENTS = {
     "A in B's voice": (A, A, B),
     "A with B's melody": (A, B, A),
@@ -29,20 +30,29 @@ EXPERIMENTS = {
 }
 """Label -> what is said, how, who."""
 ABOUT = """
-<p>An autoencoder squeezes sound into few numbers and makes sound of them again. This one squeezes a recording
-into three parts:</p>
+<p>An autoencoder squeezes sound into few numbers, and makes sound of them again. This one squeezes a
+recording into three parts:</p>
 <ul>
 <li><b>What</b> is said: 64 numbers every 20 ms, which should not tell who speaks.</li>
 <li><b>How</b> it is said: pitch, voicing and loudness every 10 ms.</li>
 <li><b>Who</b> says it: one code for the whole recording, and the range of the voice's pitch.</li>
 </ul>
-<p>As far as the parts are truly apart, each can be swapped, frozen or blanked while the others stay. Listen to
-what changes, and to what should not have.</p>
+<p>As far as the parts are truly apart, each can be swapped, frozen or blanked while the others stay. Listen
+to what changes, and to what should not have.</p>
 """
 HELP = """
-<p class="hint"><b>Frozen</b>: what, at its loudest moment; how, at one pitch. <b>Blank</b>: what, nothing; how,
-without voice, which makes a whisper; who, the average of the sample voices. Who cannot be frozen: it is one code
-for the whole recording anyway.</p>
+<p class="hint"><b>Frozen</b>: what is said stays as at A's loudest moment; how, at A's mean pitch.
+<b>Blank</b>: nothing is said; it is said without voice, which makes a whisper; nobody says it, but the
+average of the sample voices. Who says it need not be frozen: it is one code for the whole recording.</p>
+"""
+CAPTION = f"""
+Time goes from left to right. <b>What</b>: each 20 ms of content in the colour of its kind, of {KINDS} kinds
+found in the sample voices; like colours are like sounds, grey is none. <b>How</b>: the line is pitch (50 to
+600 Hz), the shade is loudness. The last three rows are what was put together.
+"""
+MAP = """
+<b>Who</b>: speaker codes on a map of the sample voices; those that sound alike are near each other. The
+result is heard as {a:.2f} like A and {b:.2f} like B, where 1 is the same and strangers are about 0.
 """
 
 
@@ -69,14 +79,16 @@ def tab(studio: Studio) -> None:
             with gr.Column(min_width=300):
                 gr.HTML("<h2>Recording B</h2>")
                 voice = picker("Man 2")
-            with gr.Column(min_width=300):
-                gr.HTML("<h2>Put together</h2>")
+        gr.HTML("<h2>Put together</h2>")
+        with gr.Row():
+            with gr.Column(min_width=300, scale=2):
                 what = gr.Radio([A, B, FROZEN, BLANK], value=A, label="What is said")
                 how = gr.Radio([A, B, FROZEN, BLANK], value=A, label="How it is said")
                 who = gr.Radio([A, B, BLANK], value=B, label="Who says it")
                 gr.HTML(HELP)
+            with gr.Column(min_width=300):
                 go = gr.Button("Put together", variant="primary", size="lg")
-                result = gr.Audio(label="Put together", interactive=False, autoplay=True, buttons=[])
+                result = gr.Audio(label="The result", interactive=False, autoplay=True, buttons=[])
         picture = gr.HTML()
         table.table(studio)
 
@@ -97,18 +109,12 @@ def tab(studio: Studio) -> None:
         rows = [
             *_rows("A", recordings[A], a, units.result()),
             *_rows("B", recordings[B], parts[B], units.result()),
-            *_rows("Put together", sound, chosen_parts, units.result()),
+            *_rows(TOGETHER, sound, chosen_parts, units.result()),
         ]
-        caption = (
-            f"Time goes from left to right. <b>What</b>: each 20 ms of content in the colour of its kind, of "
-            f"{KINDS} kinds found in the sample voices; like colours are like sounds, grey is none. "
-            "<b>How</b>: the line is pitch (50 to 600 Hz), the shade is loudness. In the last three rows, what "
-            "was put together."
-        )
         alt = "Waveform, content and prosody of A, of B, and of what was put together"
         samples = {name: studio.sample(name) for name in SAMPLES}
-        placed = {"A": a.voice, "B": parts[B].voice, "Put together": heard.voice}
-        return keep(sound, "together.wav"), pictures.figure(rows, caption, alt) + _map(samples, placed)
+        placed = {"A": a.voice, "B": parts[B].voice, TOGETHER: heard.voice}
+        return keep(sound, "together.wav"), pictures.figure(rows, CAPTION, alt) + _map(samples, placed)
 
     inputs, outputs = [source, what, how, who, *voice.inputs], [result, picture]
     shown: dict[str, Any] = {"show_progress_on": result, "api_visibility": "private"}
@@ -146,14 +152,12 @@ def _rows(name: str, sound: Audio, parts: Parts, units: Units) -> list[Row]:
     """Waveform, content and prosody of a recording."""
     seconds = sound.duration
     prosody = parts.prosody.numpy()
-    energy = prosody[2]
     return [
         Row(name, pictures.waveform(sound.samples, seconds), seconds, height=56),
         Row("what", pictures.image(units.paint(parts.content.numpy()), seconds, smooth=False), seconds, 28),
         Row(
             "how",
-            pictures.area(energy, seconds, energy.max() - 6, energy.max())
-            + pictures.melody(prosody, seconds),
+            pictures.loudness(prosody, seconds) + pictures.melody(prosody, seconds),
             seconds,
             height=64,
         ),
@@ -165,7 +169,7 @@ def _map(samples: dict[str, Voice], placed: dict[str, Voice]) -> str:
     codes = np.stack([voice.embedding.numpy() for voice in samples.values()])
     middle = codes.mean(0)
     plane = np.linalg.svd(codes - middle, full_matrices=False)[2][:2]
-    kinds = {**dict.fromkeys(samples, "sample"), **dict.fromkeys(placed, "placed")}
+    kinds = {**dict.fromkeys(samples, "sample"), **dict.fromkeys(placed, "placed"), TOGETHER: "result"}
     points = [
         (name, kinds[name], plane @ (voice.embedding.numpy() - middle))
         for name, voice in {**samples, **placed}.items()
@@ -173,8 +177,6 @@ def _map(samples: dict[str, Voice], placed: dict[str, Voice]) -> str:
     a, b, result = (voice.embedding for voice in placed.values())
     return pictures.chart(
         points,
-        "<b>Who</b>: speaker codes on a map of the sample voices, near each other where they sound alike. "
-        f"What was put together is heard as {float(result @ a):.2f} like A and {float(result @ b):.2f} like B, "
-        "where 1 is the same and strangers are about 0.",
+        MAP.format(a=float(result @ a), b=float(result @ b)),
         "Map of speaker codes: " + "; ".join(f"{name} at {x:.2f}, {y:.2f}" for name, _, (x, y) in points),
     )

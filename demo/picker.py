@@ -81,5 +81,5 @@ def chosen(
     voices = []
     for path, reference in zip(recordings, references, strict=True):
         with told(path):
-            voices.append(studio.compute(studio.converter.voice, reference))
+            voices.append(studio.voice(reference))
     return Voice.mix(voices, [r.duration for r in references], pool_pitch=True), references[0]

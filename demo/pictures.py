@@ -78,10 +78,11 @@ def melody(prosody: Array, seconds: float) -> str:
     return _line(height, seconds, voicing > 0.5, "melody")
 
 
-def area(values: Array, seconds: float, low: float, high: float) -> str:
-    """A shade under (T,), from low at the bottom to high at the top."""
-    height = 100 * (1 - (np.clip(values, low, high) - low) / (high - low))
-    t = (np.arange(len(values)) + 0.5) * seconds / len(values)
+def loudness(prosody: Array, seconds: float) -> str:
+    """A shade as high as the energy of a prosody (3, T) is over the 6 nepers (52 dB) below its loudest."""
+    energy = prosody[2]
+    height = 100 * np.clip((energy.max() - energy) / 6, 0, 1)
+    t = (np.arange(len(energy)) + 0.5) * seconds / len(energy)
     points = " ".join(f"{x:.3f},{y:.1f}" for x, y in zip(t, height, strict=True))
     return f'<path class="shade" d="M0,100 {points} {seconds:.3f},100Z"/>'
 
@@ -90,9 +91,10 @@ def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> s
     """Named points of a kind in a plane, as HTML: a CSS class for every kind."""
     places = np.stack([place for *_, place in points])
     low, high = places.min(0), places.max(0)
-    x, y = (8 + 74 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box; labels need room
+    x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box; labels need room
     dots = "".join(
-        f'<span class="{kind}" style="left: {left:.1f}%; bottom: {bottom:.1f}%">{html.escape(name)}</span>'
+        f'<span class="{kind}" style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
+        f"<b>{html.escape(name)}</b></span>"
         for (name, kind, _), left, bottom in zip(points, x, y, strict=True)
     )
     return (

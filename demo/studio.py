@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import gradio as gr
+import numpy as np
 import torch
+from starlette.routing import BaseRoute
 
 from pictures import Array
-from vcae import Audio, AudioError, Converter, VcaeError, Voice, audio
+from vcae import Audio, Converter, VcaeError, Voice, VoiceError, audio
 
 FOLDER = Path(__file__).parent
 SAMPLES = {
@@ -30,7 +32,8 @@ MAX_UPLOAD = 50  # MB
 MAX_SOURCE = 600.0  # seconds
 MAX_REFERENCE = 120.0  # seconds
 MAX_REFERENCES = 5
-PIECE = 10.0  # seconds that one user gets computed before it is the next one's turn
+PIECE = 10.0  # seconds of sound that one user gets computed before it is the next one's turn
+LISTENING = 0.25  # of the work on a long recording: hearing whose voice it is, before converting
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +45,8 @@ class Studio:
     def __init__(self, converter: Converter) -> None:
         self.converter = converter
         self.rate = converter.sample_rate
+        self.routes: list[BaseRoute] = []
+        """What tabs answer beside what Gradio does."""
         # One thread, so that whoever asks first is served first, and a long recording, which asks piece by
         # piece, lets others in between.
         self._worker = ThreadPoolExecutor(1, "converter")
@@ -64,28 +69,64 @@ class Studio:
     def read(self, path: str | Path, longest: float = MAX_SOURCE) -> Audio:
         """A recording at the converter's rate. Tells the user where it cannot be used."""
         with told(path):
-            recording = audio.read(path, self.rate)
-            if recording.duration > longest:
-                raise AudioError(f"{path}: lasts longer than {longest / 60:g} minutes; cut it")
-            return recording
+            return audio.read(path, self.rate, longest)
 
-    def pieces(self, recording: Audio) -> list[Audio]:
-        """A recording cut into what is computed in one turn."""
-        size = round(PIECE * self.rate)
-        starts = range(0, len(recording.samples), size)
-        return [Audio(recording.samples[at : at + size], self.rate) for at in starts]
+    def voice(self, recording: Audio) -> Voice:
+        """`Converter.voice`, piece by piece. Raises VoiceError."""
+        pieces = self._pieces(recording)
+        return _pooled(pieces, [self._heard(piece) for piece in pieces])
 
     def convert(
         self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Iterator[float | Audio]:
-        """`Converter.convert`, turn by turn: how much is done, from 0 to 1, and in the end the result."""
+        """`Converter.convert`, piece by piece: how much is done, from 0 to 1, and in the end the result."""
         yield 0.0
-        yield self.compute(self.converter.convert, source, voice, pitch_shift, strength)
+        pieces = self._pieces(source)
+        if len(pieces) == 1:
+            yield self.compute(self.converter.convert, source, voice, pitch_shift, strength)
+            return
+        heard = []
+        for i, piece in enumerate(pieces):
+            heard.append(self._heard(piece))
+            yield LISTENING * (i + 1) / len(pieces)
+        stream = self.converter.stream(
+            voice,
+            sample_rate=self.rate,
+            pitch_shift=pitch_shift,
+            strength=strength,
+            source_voice=_pooled(pieces, heard),
+            level=audio.loudness(source.samples, self.rate),
+        )
+        converted = []
+        for i, piece in enumerate(pieces):
+            converted.append(self.compute(stream.feed, piece.samples))
+            yield LISTENING + (1 - LISTENING) * (i + 1) / len(pieces)
+        converted.append(self.compute(stream.flush))
+        yield Audio(np.concatenate(converted), self.rate)
+
+    def _pieces(self, recording: Audio) -> list[Audio]:
+        size = round(PIECE * self.rate)
+        starts = range(0, len(recording.samples), size)
+        return [Audio(recording.samples[at : at + size], self.rate) for at in starts]
+
+    def _heard(self, piece: Audio) -> Voice | None:
+        """The voice in a piece of a recording; in a pause there is none."""
+        try:
+            return self.compute(self.converter.voice, piece)
+        except VcaeError:
+            return None
 
     def look(self, recording: Audio) -> tuple[Array, Array]:
         """What pictures show: its mel (n_mels, T) and its prosody (3, T')."""
         mel = self.converter.log_mel(torch.from_numpy(recording.samples)[None, None])[0]
         return mel.numpy(), self.converter.encode(recording).prosody.numpy()
+
+
+def _pooled(pieces: list[Audio], voices: list[Voice | None]) -> Voice:
+    spoken = [(voice, piece.duration) for voice, piece in zip(voices, pieces, strict=True) if voice]
+    if not spoken:
+        raise VoiceError("the recording: holds no speech; give one of some seconds of a person talking")
+    return Voice.mix(*zip(*spoken, strict=True), pool_pitch=True)
 
 
 @contextmanager

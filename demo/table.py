@@ -26,7 +26,7 @@ def table(studio: Studio) -> None:
         sentences = gr.CheckboxGroup([*SAMPLES], value=["Woman 1", "Woman 3", "Man 3"], label="Sentences of")
         voices = gr.CheckboxGroup([*SAMPLES], value=["Woman 2", "Man 1", "Man 2"], label="In the voices of")
     with gr.Row():
-        go = gr.Button("Make the table", variant="primary")
+        go = gr.Button("Make the table")
         stop = gr.Button("Cancel", visible=False)
     grid = gr.HTML(js_on_load=PLAY)
 

@@ -177,6 +177,15 @@ def test_a_bad_file_gives_one_line_that_names_it(tmp_path, kind, complaint, samp
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".mp3"])
+def test_what_is_too_long_is_refused_before_it_is_all_read(tmp_path, suffix):
+    path = tmp_path / f"long{suffix}"
+    audio.Audio(np.full(240_000, 0.1, np.float32), 8_000).write(path)
+    assert audio.read(path, longest=31).duration == pytest.approx(30, abs=0.3)
+    with pytest.raises(AudioError, match=rf"long\{suffix}: is longer than 29.5 seconds; cut it"):
+        audio.read(path, 16_000, longest=29.5)
+
+
 def test_a_file_name_that_cannot_exist(tmp_path):
     path = tmp_path / f"{'x' * 300}.wav"
     with pytest.raises(AudioError, match="cannot be opened"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -105,13 +105,15 @@ def find_audio(path: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def read(path: str | Path, sample_rate: int | None = None) -> Audio:
+def read(path: str | Path, sample_rate: int | None = None, longest: float = inf) -> Audio:
     """Read an audio file of any common format, rate and number of channels as mono.
 
     Channels are averaged. ``sample_rate`` resamples to that rate; None keeps the file's own.
-    Raises AudioError when the file is missing, empty, unreadable, or holds no or non-finite samples.
+    Raises AudioError when the file is missing, empty, unreadable, or holds no or non-finite samples, and
+    when it is longer than ``longest`` seconds; no more than that of it is ever in memory.
     """
     rate, blocks = decode(Path(path))
+    blocks = _limited(Path(path), blocks, rate, longest)
     if sample_rate is None:
         return Audio(concatenate(blocks), rate)
     return Audio(concatenate(_resampled(blocks, rate, sample_rate)), sample_rate)
@@ -421,6 +423,19 @@ def _checked(path: Path, blocks: Iterable[Samples]) -> Iterator[Samples]:
         raise AudioError(f"{path}: holds no samples; record or download it again")
     if bad:
         raise AudioError(f"{path}: {bad} of {total} samples are NaN or infinite; export it again")
+
+
+def _limited(path: Path, blocks: Iterable[Samples], rate: int, longest: float) -> Iterator[Samples]:
+    left = longest * rate
+    for block in blocks:
+        left -= len(block)
+        if left < 0:
+            raise AudioError(f"{path}: is longer than {_length(longest)}; cut it into shorter ones")
+        yield block
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"
 
 
 def _resampled(blocks: Iterable[Samples], from_rate: int, to_rate: int) -> Iterator[Samples]:

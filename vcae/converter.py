@@ -29,8 +29,8 @@ from vcae.cache import Cache
 from vcae.checkpoint import BUNDLED, load_autoencoder, load_vocoder
 from vcae.errors import VcaeError
 from vcae.mel import LogMel
-from vcae.prosody import F0Statistics
-from vcae.speaker import Voice, VoiceError
+from vcae.prosody import F0Statistics, shift
+from vcae.speaker import SpeakerCode, Voice, VoiceError
 from vcae.streaming import Stream
 from vcae.vocoder import Vocoder
 
