@@ -48,6 +48,7 @@ BESIDE = [
     "results",
     "report",
     "evaluation",
+    "bench",
 ]
 # On top: the public names and the command line. These may import inference as they like, and the rest only
 # in a function.

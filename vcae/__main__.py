@@ -10,7 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -297,6 +297,30 @@ def evaluate(
     evaluation = evaluate_list(pairs, out, converter, system, converted, whisper, cache, _track)
     _show(evaluation.table())
     err.print(f"written: {out / 'results.json'} and {out / 'report.html'}")
+
+
+@app.command
+def bench(hour: bool = False, quick: bool = False, json: bool = False, weights: Weights = None) -> None:
+    """Measure speed, latency, memory and size on this machine.
+
+    Args:
+        hour: measure the memory for an hour of sound too, which takes some minutes
+        quick: once and with little sound
+        json: write JSON instead of a table
+        weights: folder of weights that training wrote; default: the bundled
+    """
+    import dataclasses
+    from json import dumps
+
+    from vcae.bench import bench as measure
+
+    seconds = [10] if quick else [10, 600]
+    with err.status("Measuring") if err.is_terminal else nullcontext():
+        found = measure(weights, [*seconds, 3600] if hour else seconds, quick)
+    if json:
+        print(dumps(dataclasses.asdict(found), indent=1))  # noqa: T201 -- the result itself
+    else:
+        _show([["what", "how much"], *found.rows()])
 
 
 def _make_ready(stream: Stream, block: int) -> None:

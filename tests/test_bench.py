@@ -1,0 +1,90 @@
+"""The benchmark measures what it says; how fast anything is, no test asks."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import save_weights
+
+from vcae import bench
+from vcae.audio import loudness
+from vcae.bench import Bench, signal
+from vcae.checkpoint import load_autoencoder, load_vocoder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "w")
+
+
+@pytest.fixture(scope="module")
+def found(weights) -> Bench:
+    return bench.bench(weights, seconds=[1, 2], quick=True)
+
+
+def test_every_figure_is_there(found, weights):
+    speeds = [s for speed in found.speeds for s in (speed.real_time_factor, speed.cpu)]
+    assert all(0 < figure < 100 for figure in speeds)
+    assert len({speed.what for speed in found.speeds}) == len(found.speeds) >= 2
+    assert 0 < found.blocks.p50 <= found.blocks.p95 <= found.blocks.p99
+    assert 0 < found.import_torch < found.convert_short
+    assert set(found.memory) == {1, 2}
+    assert all(50 < mib < 8000 for mib in found.memory.values())
+    models = (
+        load_autoencoder(weights / "autoencoder.safetensors"),
+        load_vocoder(weights / "vocoder.safetensors"),
+    )
+    assert found.parameters == sum(p.numel() for model in models for p in model.parameters())
+    assert 70 <= found.latency_ms <= 80
+
+
+def test_a_row_tells_each_figure(found):
+    rows = found.rows()
+    assert all(len(row) == 2 and all(row) for row in rows)
+    assert len({row[0] for row in rows}) == len(rows)
+    assert [row[1] for row in rows if "2 s of sound" in row[0]] == [f"{found.memory[2]:.0f} MiB"]
+
+
+def test_figures_can_be_written_as_json(found):
+    kept = json.loads(json.dumps(dataclasses.asdict(found)))
+    assert kept["blocks"]["p95"] == found.blocks.p95
+    assert kept["memory"]["2"] == found.memory[2]
+
+
+def test_slower_work_takes_longer():
+    """What is measured is the work itself."""
+    once, many = (
+        bench._speed("x", lambda n=n: [np.fft.fft(np.ones(2**16)) for _ in range(n)], 1.0, 3, 1)
+        for n in (1, 20)
+    )
+    assert many.cpu > 3 * once.cpu
+    assert many.real_time_factor > 3 * once.real_time_factor
+
+
+def test_the_signal_is_speech_like_and_always_the_same():
+    wav = signal(3.0, 16_000)
+    assert wav.shape == (48_000,) and wav.dtype == np.float32
+    assert np.array_equal(wav, signal(3.0, 16_000))
+    assert -35 < loudness(wav, 16_000) < -10 and abs(wav).max() < 1
+
+
+def test_a_process_that_fails_is_told():
+    with pytest.raises(bench.VcaeError, match="no such thing"):
+        bench._run("raise SystemExit('no such thing')")
+
+
+def test_on_the_command_line(weights):
+    command = [sys.executable, "-m", "vcae", "bench", "--quick", "--json", "--weights", str(weights)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {field.name for field in dataclasses.fields(Bench)}
+
+
+def test_weights_that_are_not_there(tmp_path):
+    command = [sys.executable, "-m", "vcae", "bench", "--weights", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr and len(done.stderr.splitlines()) == 1
