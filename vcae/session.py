@@ -17,7 +17,7 @@ from vcae.streaming import Stream
 
 _BACKLOG = 0.2  # seconds that may wait to be converted; where there are more, only the newest block stays
 _FADE = 0.005  # seconds of a cross-fade
-_REVIEW = 0.5  # seconds after which is left out what has waited to be played without need
+_REVIEW = 0.5  # seconds after which is left out what the delay has grown by
 
 
 class Session:
@@ -45,6 +45,8 @@ class Session:
         self._lock = threading.Condition()
         self._waiting: list[Samples] = []  # to be converted
         self._playback = _Playback(output_rate, round(reserve * output_rate))
+        self._least_delay, self._reviewed = math.inf, 0  # since the last review; over how many samples
+        self._usual_delay = 0.0
         self._ended = self._converting = self._converted = False
         self._captured = self._dropped = self._lost = 0
         self._times: deque[float] = deque(maxlen=2**16)  # of blocks, in seconds: some 20 minutes of them
@@ -77,8 +79,18 @@ class Session:
                 self.delay = delay + self.devices_delay
                 self.first_delay = self.first_delay or self.delay
                 self.longest_delay = max(self.delay, self.longest_delay)
+                self._review(delay, count)
             self._peaks[1] = max(self._peaks[1], _peak(samples))
             return samples
+
+    def _review(self, delay: float, count: int) -> None:
+        """Now and then leave out as much as the delay has grown."""
+        # By the least delay: from call to call it is a block more or less, as the devices take turns.
+        self._least_delay, self._reviewed = min(delay, self._least_delay), self._reviewed + count
+        if self._reviewed >= _REVIEW * self.output_rate:
+            self._usual_delay = self._usual_delay or self._least_delay
+            self._playback.skip(round((self._least_delay - self._usual_delay) * self.output_rate), keep=count)
+            self._least_delay, self._reviewed = math.inf, 0
 
     def lose(self) -> None:
         """Count a drop-out that a device tells of."""
@@ -174,20 +186,17 @@ class Session:
 class _Playback:
     """Converted samples that wait to be played.
 
-    It runs once the reserve is there, and again after it ran dry. As much as waits when it first runs is
-    what it goes back to whenever more has come to wait.
+    It runs once there is the reserve, and again so after it ran dry.
     """
 
     def __init__(self, rate: int, reserve: int) -> None:
         self.running = False
         self.dropouts = self.skipped = 0
         self.gone = 0  # samples played or skipped
-        self._reserve, self._settled = reserve, False
-        self._fade, self._review = round(_FADE * rate), round(_REVIEW * rate)
+        self._reserve, self._fade = reserve, round(_FADE * rate)
         self._samples = np.zeros(0, dtype=np.float32)
-        self._last = False  # no more will come
-        self._latest = 0.0  # sample that was played
-        self._least, self._since = math.inf, 0  # that waited after a pull, and how many were pulled since
+        self._latest = np.float32(0)  # that was played
+        self._last = False  # that more will come no more
 
     @property
     def finished(self) -> bool:
@@ -199,20 +208,27 @@ class _Playback:
 
     def pull(self, count: int) -> Samples:
         """(count,) to be played now."""
-        if not self.running and not self._start(count):
-            return np.zeros(count, dtype=np.float32)
+        if not self.running:
+            if len(self._samples) < self._reserve + count and not self._last:
+                return np.zeros(count, dtype=np.float32)
+            self.running = True
+            self._samples = _crossfade(np.zeros_like(self._samples), self._samples, self._fade)
         out, self._samples = self._samples[:count], self._samples[count:]
         self.gone += len(out)
         if len(out) < count:
-            out = self._fade_out(out, count)
             self.running = False
             self.dropouts += not self._last
-        else:
-            self._least, self._since = min(self._least, len(self._samples)), self._since + count
-            if self._since >= self._review:
-                self._skip(int(self._least) - self._reserve)
-        self._latest = float(out[-1])
+            out = self._fade_out(out, count)
+        self._latest = out[-1]
         return out
+
+    def skip(self, count: int, keep: int) -> None:
+        """Leave out so many samples, if they are more than a fade, but keep so many for the next pull."""
+        count = min(count, len(self._samples) - self._fade - keep)
+        if count > self._fade:
+            self._samples = _crossfade(self._samples, self._samples[count:], self._fade)
+            self.skipped += count
+            self.gone += count
 
     def _fade_out(self, out: Samples, count: int) -> Samples:
         """Make `count` samples of fewer, down to silence."""
@@ -221,28 +237,6 @@ class _Playback:
         begin = max(0, min(len(out), count - self._fade))
         silence = np.zeros(count - begin, dtype=np.float32)
         return np.concatenate([held[:begin], _crossfade(held[begin:], silence, self._fade)])
-
-    def _start(self, count: int) -> bool:
-        """Whether there is enough to run on, from a fade on."""
-        excess = len(self._samples) - self._reserve - count
-        if excess < 0 and not self._last:
-            return False
-        if self._settled:
-            self._skip(excess)
-        else:
-            self._reserve += max(0, min(excess, max(self._reserve, count)))
-        self._settled = self.running = True
-        self._samples = _crossfade(np.zeros_like(self._samples), self._samples, self._fade)
-        self._least, self._since = math.inf, 0
-        return True
-
-    def _skip(self, excess: int) -> None:
-        """Leave out so many of the oldest samples, with a cross-fade."""
-        if excess > self._fade:
-            self._samples = _crossfade(self._samples, self._samples[excess:], self._fade)
-            self.skipped += excess
-            self.gone += excess
-        self._least, self._since = math.inf, 0
 
 
 def _crossfade(old: Samples, new: Samples, length: int) -> Samples:
