@@ -9,13 +9,13 @@ probe` on test-other. What judges heard is kept, so that a second run only judge
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 from rich.console import Console
 from rich.progress import track
-from vcae.probes import probe
 
 import vcae
 from vcae.checkpoint import BUNDLED
@@ -23,6 +23,7 @@ from vcae.corpora import Utterance, read_corpora
 from vcae.errors import VcaeError
 from vcae.evaluation import evaluate_list
 from vcae.output import replacing
+from vcae.probes import probe
 from vcae.results import Evaluation
 from vcae.trials import make_trials, write_trials
 
@@ -85,7 +86,7 @@ def score(name: str, converter: vcae.Converter, options: Options) -> Evaluation:
     options.out.mkdir(parents=True, exist_ok=True)
     write_trials(list_path, trials)
     console = Console(stderr=True)
-    evaluation = evaluate_list(
+    return evaluate_list(
         list_path,
         options.out / name,
         converter,
@@ -93,16 +94,13 @@ def score(name: str, converter: vcae.Converter, options: Options) -> Evaluation:
         cache=options.cache,
         track=lambda items, task: track(items, task, console=console, disable=not console.is_terminal),
     )
-    print(markdown(evaluation))
-    return evaluation
 
 
-def markdown(evaluation: Evaluation) -> str:
-    """The table of an evaluation."""
-    head, *rows = evaluation.table()
-    body = [[CALLED.get(row[0], row[0]), *row[1:]] for row in rows]
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A head and rows as a table."""
+    head, *body = rows
+    named = [[CALLED.get(name, name), *cells] for name, *cells in body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *named])
 
 
 def write_part(name: str, text: str) -> None:
@@ -119,20 +117,22 @@ def write_part(name: str, text: str) -> None:
 
 def main(options: Options) -> None:
     """Both sets, then the probes. Raises VcaeError."""
-    if options.write_card and (options.weights or options.trials):
-        raise VcaeError("--write-card: the card shows all trials of the bundled weights; leave the rest out")
+    if options.write_card and (options.weights or options.trials or options.systems != SYSTEMS):
+        raise VcaeError(
+            "--write-card: the card shows all there is of the bundled weights; leave the rest out"
+        )
     converter = vcae.load(options.weights)
     for name in options.sets:
-        evaluation = score(name, converter, options)
+        table = markdown(score(name, converter, options).table())
+        print(f"{name}\n\n{table}\n")
         if options.write_card:
-            count = len(evaluation.results["vcae"])
-            caption = f"{count} trials; mean [95 % interval over speakers]."
-            write_part(name, f"{caption}\n\n{markdown(evaluation)}")
+            write_part(name, table)
     if options.probes:
         found = probe(speakers_of("test-other", options), converter)
-        print(found.markdown())
+        text = f"{markdown(found.rows())}\n\n{' '.join(found.notes())}"
+        print(text)
         if options.write_card:
-            write_part("probes", found.markdown())
+            write_part("probes", text)
 
 
 if __name__ == "__main__":

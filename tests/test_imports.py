@@ -44,6 +44,7 @@ BESIDE = [
     "stages",
     "trainer",
     "judges",
+    "probes",
     "trials",
     "results",
     "report",

@@ -323,6 +323,40 @@ def bench(hour: bool = False, quick: bool = False, json: bool = False, weights: 
         _show([["what", "how much"], *found.rows()])
 
 
+@app.command
+def probe(
+    folder: Positional[Path],
+    out: Path | None = None,
+    corpus: str | None = None,
+    transcripts: Path | None = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Ask what the codes of the speech in FOLDER tell of what they should not, and of what they should.
+
+    Speaker and F0 from content codes, phones from both codes, equal error rate of speaker codes: a table on
+    the terminal. Give speakers whom the weights have not heard.
+
+    Args:
+        folder: a corpus as its makers publish it, or a folder for each speaker
+        out: all numbers, NAME.json
+        corpus: which corpus FOLDER is, where its name does not say so
+        transcripts: folder of NAME.tsv with texts, for corpora without; else Whisper writes them down
+    """
+    from vcae import probes
+    from vcae.corpora import read_speech
+
+    if out:
+        check_output(out, [".json"])
+    result = probes.probe(read_speech(folder, corpus, transcripts), _load(weights, device))
+    for line in result.left_out:
+        err.print(f"vcae: {line}")
+    Console().print(result.table())
+    if out:
+        result.write(out)
+    _report(len(result.left_out))
+
+
 def _make_ready(stream: Stream, block: int) -> None:
     """Have the computer convert small blocks without delay."""
     import torch

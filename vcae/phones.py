@@ -17,28 +17,9 @@ from vcae.errors import VcaeError
 SILENCE = "SIL"
 """The label of pauses, breaths and other noises."""
 PHONES = (
-    *(
-        SILENCE,
-        "AA",
-        "AE",
-        "AH",
-        "AO",
-        "AW",
-        "AY",
-        "B",
-        "CH",
-        "D",
-        "DH",
-        "EH",
-        "ER",
-        "EY",
-        "F",
-        "G",
-        "HH",
-        "IH",
-    ),
-    *("IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W"),
-    *("Y", "Z", "ZH"),
+    *(SILENCE, "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F"),
+    *("G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH"),
+    *("T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 """All labels; a frame's label is an index into them, or -1 where it is unknown."""
 
@@ -50,43 +31,35 @@ _MIDDLE = (0.025625 - _HOP) / 2  # frame t hears a window from t on, so its midd
 _WORST_TEXT = -32.0
 _WORST_WORD = -60.0  # of words, 1 in 70 is below: mostly misheard by whoever wrote the text
 # How an unknown word may sound, letter by letter; a figure is two phones long or so.
-_SOUNDS = dict(
-    zip(
-        "abcdefghijklmnopqrstuvwxyz0123456789",
-        [
-            *[
-                "AE",
-                "B",
-                "K",
-                "D",
-                "EH",
-                "F",
-                "G",
-                "HH",
-                "IH",
-                "JH",
-                "K",
-                "L",
-                "M",
-                "N",
-                "AA",
-                "P",
-                "K",
-                "R",
-                "S",
-                "T",
-                "AH",
-                "V",
-                "W",
-                "K",
-                "IY",
-                "Z",
-            ],
-            *10 * ["AH N"],
-        ],
-        strict=True,
-    )
-)
+_SOUNDS = {
+    "a": "AE",
+    "b": "B",
+    "c": "K",
+    "d": "D",
+    "e": "EH",
+    "f": "F",
+    "g": "G",
+    "h": "HH",
+    "i": "IH",
+    "j": "JH",
+    "k": "K",
+    "l": "L",
+    "m": "M",
+    "n": "N",
+    "o": "AA",
+    "p": "P",
+    "q": "K",
+    "r": "R",
+    "s": "S",
+    "t": "T",
+    "u": "AH",
+    "v": "V",
+    "w": "W",
+    "x": "K S",
+    "y": "IY",
+    "z": "Z",
+    **dict.fromkeys("0123456789", "AH N"),
+}
 
 
 class Phone(NamedTuple):
