@@ -390,7 +390,13 @@ def test_a_recording_is_heard_in_blocks_as_it_is_read_whole(tmp_path, count, rat
 
 def test_a_recording_knows_silence():
     assert audio.Recording(Audio(np.zeros(999, np.float32), 8000), 16000).silent
-    assert audio.Recording(Audio(np.zeros(0, np.float32), 8000), 16000).level == float("-inf")
+    assert audio.Recording(Audio(np.zeros(5, np.float32), 8000), 16000).level == float("-inf")
+
+
+@pytest.mark.parametrize("samples", [[], [0.1, np.nan], [0.1, -np.inf], [0.1, 1e30]])
+def test_samples_that_are_no_sound_are_refused(samples):
+    with pytest.raises(AudioError, match=f"no samples|1 of {len(samples)} samples"):
+        audio.Recording(Audio(np.array(samples, np.float32), 8000), 16000)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "header only", "NaN", "broken mp3"])

@@ -348,8 +348,8 @@ def test_the_state_does_not_grow(converter, voice):
         ({"pitch_shift": math.nan}, "pitch shift"),
         ({"level": math.nan}, "level"),
         ({"level": -math.inf}, "level"),
-        ({"sample_rate": -1}, "rates"),
-        ({"output_rate": 7}, "rates"),
+        ({"sample_rate": -1}, "1000 Hz"),
+        ({"output_rate": 7}, "1000 Hz"),
     ],
 )
 def test_options_out_of_range_are_refused(converter, voice, options, complaint):

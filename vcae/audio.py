@@ -51,6 +51,7 @@ _SHORT_SECONDS = 600  # what is no longer than this is kept in memory
 _ZERO_CROSSINGS = 32  # of the resampling filter on each side, in samples of the lower rate
 _CUTOFF = 0.98  # of the lower Nyquist frequency
 _KAISER_BETA = 8.0
+_HUGE = 1e5  # files hold floats as large as 32768 by mistake
 _SILENCE = 1e-3  # a peak below this (-60 dBFS) is silence
 
 
@@ -109,8 +110,8 @@ def read(path: str | Path, sample_rate: int | None = None, longest: float = inf)
     """Read an audio file of any common format, rate and number of channels as mono.
 
     Channels are averaged. ``sample_rate`` resamples to that rate; None keeps the file's own.
-    Raises AudioError when the file is missing, empty, unreadable, or holds no or non-finite samples, and
-    when it is longer than ``longest`` seconds; no more than that of it is ever in memory.
+    Raises AudioError when the file is missing, empty, unreadable, or holds no samples or no sound, and when
+    it is longer than ``longest`` seconds; no more than that of it is ever in memory.
     """
     rate, blocks = decode(Path(path))
     blocks = _limited(Path(path), blocks, rate, longest)
@@ -138,7 +139,7 @@ def decode(path: Path) -> tuple[int, Iterator[Samples]]:
         rate, blocks = _decode_with_soundfile(path)
     except soundfile.SoundFileError as error:
         rate, blocks = _decode_with_av(path, _reason(error))
-    return rate, _checked(path, blocks)
+    return rate, _checked(str(path), blocks)
 
 
 class Recording:
@@ -182,7 +183,7 @@ class Recording:
 
     def _decoded(self) -> Iterator[Samples]:
         if isinstance(self._source, Audio):
-            rate, blocks = self._source.sample_rate, _blocks(self._source.samples)
+            rate, blocks = self._source.sample_rate, _checked(self.name, _blocks(self._source.samples))
         else:
             rate, blocks = decode(Path(self._source))
         return blocks if rate == self.sample_rate else _resampled(blocks, rate, self.sample_rate)
@@ -307,6 +308,11 @@ def is_silent(samples: Samples) -> bool:
     return len(samples) == 0 or bool(max(samples.max(), -samples.min()) < _SILENCE)
 
 
+def is_sound(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    """Which samples are finite and, though they may be beyond [-1, 1], not beyond a hundred thousand."""
+    return np.abs(samples) <= _HUGE
+
+
 def speech_seconds(samples: Samples, sample_rate: int) -> float:
     """Seconds of (N,) that are not pauses: within 40 dB of the loudest frame; 0 where all is silent.
 
@@ -413,16 +419,16 @@ def _reason(error: Exception) -> str:
     return _tidy(getattr(error, "error_string", str(error)))
 
 
-def _checked(path: Path, blocks: Iterable[Samples]) -> Iterator[Samples]:
+def _checked(name: str, blocks: Iterable[Samples]) -> Iterator[Samples]:
     total = bad = 0
     for block in blocks:
         total += len(block)
-        bad += int(np.count_nonzero(~np.isfinite(block)))
+        bad += int(np.count_nonzero(~is_sound(block)))
         yield block
     if total == 0:
-        raise AudioError(f"{path}: holds no samples; record or download it again")
+        raise AudioError(f"{name}: holds no samples; record or download it again")
     if bad:
-        raise AudioError(f"{path}: {bad} of {total} samples are NaN or infinite; export it again")
+        raise AudioError(f"{name}: {bad} of {total} samples are NaN, infinite or huge; export it again")
 
 
 def _limited(path: Path, blocks: Iterable[Samples], rate: int, longest: float) -> Iterator[Samples]:

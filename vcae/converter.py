@@ -89,7 +89,7 @@ class Converter:
         """How many samples late the networks' output is."""
         self.made_by = _fingerprint(autoencoder)
         networks = (self.log_mel, self.autoencoder, self.vocoder)
-        self._stream = partial(Stream, *networks, step=self.step, late=self.delay, longest=self.block)
+        self._make_stream = partial(Stream, *networks, step=self.step, late=self.delay, longest=self.block)
         if self.device.type != "mps":  # which has no float64
             # So that rounding errors do not add up in the phase, and blocks of any size give the same.
             self.log_mel.double()
@@ -149,11 +149,11 @@ class Converter:
         """
         _check(pitch_shift, strength)
         if level is not None and not abs(level) <= 100:
-            raise VcaeError(f"level must be in dBFS, from -100 on, not {level}")
+            raise VcaeError(f"level must be in dBFS, from -100 to 100, not {level}")
         sample_rate = sample_rate or self.sample_rate
         output_rate = output_rate or sample_rate
         if min(sample_rate, output_rate) < 1_000:
-            raise VcaeError(f"sample rates must be in Hz, not {min(sample_rate, output_rate)}")
+            raise VcaeError(f"a sample rate must be 1000 Hz or more, not {min(sample_rate, output_rate)}")
         target = self.voice(voice)
         own = None if source_voice is None else self.voice(source_voice)
         if strength < 1:
@@ -162,7 +162,7 @@ class Converter:
                     "a strength below 1 mixes in the speaker's own voice; name it as source voice"
                 )
             target = Voice.mix([own, target], [1 - strength, strength])
-        return self._stream(
+        return self._make_stream(
             target,
             sample_rate=sample_rate,
             output_rate=output_rate,
@@ -302,7 +302,7 @@ class Converter:
     ) -> Iterator[Samples]:
         """A recording with F0 statistics of its own, in another voice."""
         rate = self.sample_rate
-        stream = self._stream(
+        stream = self._make_stream(
             target, sample_rate=rate, output_rate=rate, pitch_shift=pitch_shift, f0=own, level=recording.level
         )
         yield from map(stream.feed, cut(recording.blocks("converting"), self.block))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vcae.audio import LEVEL, Resampler, Samples
+from vcae.audio import LEVEL, Resampler, Samples, is_sound
 from vcae.autoencoder import Autoencoder
 from vcae.cache import Cache
 from vcae.mel import LogMel
@@ -17,7 +17,6 @@ from vcae.prosody import F0Statistics, shift
 from vcae.speaker import SpeakerCode, Voice
 from vcae.vocoder import Vocoder
 
-_LOUDEST = 1e5  # times full scale; samples beyond are no sound
 _F0_MEMORY = 6000  # voiced frames, a minute; what came before is forgotten little by little
 
 
@@ -36,7 +35,7 @@ class Stream:
     latency: int
     """In output samples: changing the input from n + latency on leaves the outputs up to n as they are."""
     repaired: int
-    """How many samples were NaN, infinite or beyond any sound, and were taken for silence."""
+    """How many samples were no sound (`vcae.audio.is_sound`), and were taken for silence."""
 
     def __init__(
         self,
@@ -114,7 +113,7 @@ class Stream:
             raise ValueError(
                 f"a block must be floats in [-1, 1] of shape (N,), not {block.dtype} of shape {block.shape}"
             )
-        sound = np.abs(block) <= _LOUDEST  # which is false of NaN
+        sound = is_sound(block)
         self.repaired += int(np.count_nonzero(~sound))
         return np.where(sound, block, 0).astype(np.float32)
 
