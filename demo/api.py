@@ -1,9 +1,22 @@
 """What programs call by `gradio_client`: /convert and /embed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import gradio as gr
 
 from picker import OWN, chosen
-from studio import MAX_REFERENCE, SAMPLES, Studio, keep, refusal, told
+from studio import MAX_REFERENCE, SAMPLES, Studio, keep
+from vcae import VcaeError
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """What a caller can mend as an error of the call."""
+    try:
+        yield
+    except VcaeError as error:
+        raise gr.Error(str(error), print_exception=False) from None
 
 
 def endpoints(studio: Studio) -> None:
@@ -30,13 +43,11 @@ def endpoints(studio: Studio) -> None:
         Returns:
             a WAV file
         """
-        if source is None:
-            raise refusal("give a source, a recording")
-        recording = studio.read(source)
-        target, _ = chosen(studio, OWN if references else voice, references, None, consent)
-        with told(source):
+        with answered():
+            recording = studio.read(source)
+            target, _ = chosen(studio, OWN if references else voice, references, None, consent)
             *_, converted = studio.convert(recording, target, pitch_shift, strength)
-        return keep(converted, "converted.wav")
+            return keep(converted, "converted.wav")
 
     def embed(recording: str) -> list[float]:
         """The speaker code of a recording: of unit length, so that a product of two is their cosine.
@@ -47,9 +58,7 @@ def endpoints(studio: Studio) -> None:
         Returns:
             its 192 numbers
         """
-        if recording is None:
-            raise refusal("give a recording")
-        with told(recording):
+        with answered():
             return [
                 float(x)
                 for x in studio.compute(studio.converter.embed, studio.read(recording, MAX_REFERENCE))

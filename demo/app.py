@@ -21,7 +21,7 @@ import inside
 import live
 from studio import MAX_UPLOAD, Studio
 from vcae import Converter
-from vcae.__main__ import main
+from vcae.__main__ import err, main
 
 TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
 
@@ -40,6 +40,15 @@ def page(studio: Studio) -> gr.Blocks:
             for tab in TABS:
                 tab(studio)
         api.endpoints(studio)
+        for box in studio.consents:
+            box.input(
+                lambda agreed: [agreed] * len(studio.consents),
+                box,
+                studio.consents,
+                queue=False,
+                api_visibility="private",
+                show_progress="hidden",
+            )
     return blocks.queue(max_size=WAITING, default_concurrency_limit=8)
 
 
@@ -87,7 +96,8 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
     with tempfile.TemporaryDirectory(prefix="vcae-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         studio = Studio(converter)
-        page(studio).launch(
+        blocks = page(studio)
+        _, local, public = blocks.launch(
             app_kwargs={"routes": studio.routes, "middleware": [Middleware(OwnHostOnly)]},
             server_name=host,
             server_port=port,
@@ -95,13 +105,18 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
             share=share,
             theme=theme,
             css_paths=FOLDER / "style.css",
+            allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
             footer_links=["api", "settings"],
             run_history=False,  # which would keep recordings in the browser
             enable_monitoring=False,
             ssr_mode=False,
-            pwa=False,
+            inbrowser=err.is_terminal,
+            quiet=True,
+            prevent_thread_lock=True,
         )
+        err.print(f"Open {public or local} in a browser; press Ctrl+C here to end it.")
+        blocks.block_thread()
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import gradio as gr
 
 import pictures
 from picker import chosen, picker
-from studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, keep, refusal, told
-from vcae import Audio, Voice
+from studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, keep, status_line, tell
+from vcae import Audio, VcaeError, Voice
 
 NOBODY = "Nobody"
 SHOWN = 30.0  # seconds of a recording that the pictures show
@@ -53,27 +53,23 @@ def tab(studio: Studio) -> None:
                 gr.HTML(f"<p class='hint'>At most {MAX_SOURCE / 60:g} minutes and {MAX_UPLOAD} MB.</p>")
             with gr.Column(min_width=300):
                 gr.HTML("<h2>2. Who says it</h2>")
-                voice = picker(first.voice)
+                voice = picker(studio, first.voice)
             with gr.Column(min_width=300):
                 gr.HTML("<h2>3. Listen</h2>")
                 go = gr.Button("Convert", variant="primary", size="lg", elem_classes="go")
                 stop = gr.Button("Cancel", visible=False)
-                status = gr.HTML(_status("Press the button and listen."))
+                status = status_line("Press the button and listen.")
                 result = gr.Audio(
                     label="The result", interactive=False, autoplay=True, buttons=[], elem_id="result"
                 )
                 download = gr.DownloadButton("Download", visible=False)
         with gr.Row():
             pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
-            strength = gr.Slider(
-                0, 100, 100, step=5, label="Strength", info="0: the own voice, 100: the other"
-            )
+            strength = gr.Slider(0, 100, 100, step=5, label="Strength", info="in %; 0 is the own voice")
             second = gr.Dropdown(
                 [NOBODY, *SAMPLES], value=NOBODY, label="Mix in", info="a second voice", filterable=False
             )
-            share = gr.Slider(
-                0, 100, 50, step=5, label="Mix", info="0: the first voice, 100: the second", interactive=True
-            )
+            share = gr.Slider(0, 100, 50, step=5, label="Share", info="of the second voice, in %")
         picture = gr.HTML()
 
     settings = [source, second, share, pitch, strength, *voice.inputs]
@@ -83,28 +79,26 @@ def tab(studio: Studio) -> None:
         path: str | None, other: str, shared: float, semitones: float, percent: float, *choice: Any
     ) -> Iterator[dict[Any, Any]]:
         started = time.monotonic()
-        yield {stop: gr.Button(visible=True), status: _status("Listening…")}
+        yield {stop: gr.Button(visible=True), status: "Listening…"}
         try:
-            if path is None:
-                raise refusal("Record something or drop a file first.")
             recording = studio.read(path)
             target, reference = chosen(studio, *choice)
             if other != NOBODY:
                 target = Voice.mix([target, studio.sample(other)], [100 - shared, shared])
-            with told(path):
-                for step in studio.convert(recording, target, semitones, percent / 100):
-                    if isinstance(step, Audio):
-                        converted = step
-                    else:
-                        yield {status: _progress(step, recording.duration)}
+            for step in studio.convert(recording, target, semitones, percent / 100):
+                if isinstance(step, Audio):
+                    converted = step
+                else:
+                    yield {status: _progress(step, recording.duration)}
             file = keep(converted, "converted.wav")
-        except gr.Error:
-            yield {stop: gr.Button(visible=False), status: _status("Nothing was converted.")}
-            raise
+        except VcaeError as error:
+            tell(error)
+            yield {stop: gr.Button(visible=False), status: html.escape(str(error))}
+            return
         taken = time.monotonic() - started
         yield {
             stop: gr.Button(visible=False),
-            status: _status(f"{converted.duration:.1f} seconds of speech, converted in {taken:.1f}."),
+            status: f"{converted.duration:.1f} seconds of speech, converted in {taken:.1f}.",
             result: file,
             download: gr.DownloadButton(value=file, visible=True),
         }
@@ -118,21 +112,13 @@ def tab(studio: Studio) -> None:
         running.append(filled.then(run, settings, outputs, **shown))
     for event in running:
         event.then(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})")
-    cancelled = gr.update(visible=False), _status("Cancelled.")
+    cancelled = gr.update(visible=False), "Cancelled."
     stop.click(lambda: cancelled, None, [stop, status], cancels=running, queue=False, **shown)
-
-
-def _status(text: str) -> str:
-    """A line that screen readers speak when it changes."""
-    return f'<p class="status" role="status">{html.escape(text)}</p>'
 
 
 def _progress(done: float, seconds: float) -> str:
     text = f"Converting {seconds / 60:.1f} minutes of sound" if seconds > 60 else "Converting…"
-    return (
-        f'<p class="status" role="status">{text}</p>'
-        f'<progress value="{done:.3f}" aria-label="How much is converted"></progress>'
-    )
+    return f'{text}<progress value="{done:.3f}" aria-label="How much is converted"></progress>'
 
 
 def _picture(studio: Studio, source: Audio, target: Audio, converted: Audio) -> str:

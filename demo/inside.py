@@ -1,5 +1,6 @@
 """The tab that takes recordings apart, swaps, freezes or blanks the parts, and puts them together again."""
 
+from functools import cache
 from typing import Any
 
 import gradio as gr
@@ -11,9 +12,9 @@ import pictures
 import table
 from picker import chosen, picker
 from pictures import Row
-from studio import SAMPLES, Studio, keep, refusal, told
+from studio import SAMPLES, Studio, keep, tell
 from units import KINDS, Units
-from vcae import Audio, Parts, Voice
+from vcae import Audio, Parts, VcaeError, Voice
 
 LONGEST = 20.0  # seconds of a recording that are looked at
 A, B, FROZEN, BLANK = "A's", "B's", "Frozen", "Blank"
@@ -58,8 +59,7 @@ result is heard as {a:.2f} like A and {b:.2f} like B, where 1 is the same and st
 
 def tab(studio: Studio) -> None:
     """Two recordings, their parts, and what comes of putting them together; then a table of many."""
-    units = studio.later(Units, studio.converter)
-    with gr.Tab("Look inside", id="inside"):
+    with gr.Tab("Look inside", id="inside") as inside:
         gr.HTML(ABOUT, elem_classes="about")
         with gr.Row(elem_classes="examples"):
             gr.HTML("<p>Hear:</p>", min_width=0)
@@ -78,7 +78,7 @@ def tab(studio: Studio) -> None:
                 gr.HTML(f"<p class='hint'>The first {LONGEST:g} seconds are used.</p>")
             with gr.Column(min_width=300):
                 gr.HTML("<h2>Recording B</h2>")
-                voice = picker("Man 2")
+                voice = picker(studio, "Man 2")
         gr.HTML("<h2>Put together</h2>")
         with gr.Row():
             with gr.Column(min_width=300, scale=2):
@@ -92,32 +92,42 @@ def tab(studio: Studio) -> None:
         picture = gr.HTML()
         table.table(studio)
 
-    def run(path: str | None, what: str, how: str, who: str, *choice: Any) -> tuple[str, str]:
-        if path is None:
-            raise refusal("Record something or drop a file first.")
-        voice, reference = chosen(studio, *choice)
-        recordings = {A: _start(studio.read(path)), B: _start(reference)}
-        with told(path):
+    def run(path: str | None, what: str, how: str, who: str, *choice: Any) -> tuple[Any, Any]:
+        try:
+            voice, reference = chosen(studio, *choice)
+            recordings = {A: _start(studio.read(path)), B: _start(reference)}
             parts = {name: studio.compute(studio.converter.encode, r) for name, r in recordings.items()}
+        except VcaeError as error:
+            tell(error)
+            return gr.skip(), gr.skip()
+        units = kinds()
         a = parts[A]
         whats = {A: a.content, B: parts[B].content, FROZEN: _held(a), BLANK: torch.zeros_like(a.content)}
         hows = {A: a.prosody, B: parts[B].prosody, FROZEN: _monotone(a), BLANK: _whispered(a)}
         whos = {A: a.voice, B: voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
-        chosen_parts = Parts(whats[what], hows[how], whos[who])
-        sound = studio.compute(studio.converter.decode, *chosen_parts)
+        together = Parts(whats[what], hows[how], whos[who])
+        sound = studio.compute(studio.converter.decode, *together)
         heard = studio.compute(studio.converter.encode, sound)
         rows = [
-            *_rows("A", recordings[A], a, units.result()),
-            *_rows("B", recordings[B], parts[B], units.result()),
-            *_rows(TOGETHER, sound, chosen_parts, units.result()),
+            *_rows("A", recordings[A], a, units),
+            *_rows("B", recordings[B], parts[B], units),
+            *_rows(TOGETHER, sound, together, units),
         ]
         alt = "Waveform, content and prosody of A, of B, and of what was put together"
         samples = {name: studio.sample(name) for name in SAMPLES}
         placed = {"A": a.voice, "B": parts[B].voice, TOGETHER: heard.voice}
         return keep(sound, "together.wav"), pictures.figure(rows, CAPTION, alt) + _map(samples, placed)
 
+    @cache
+    def kinds() -> Units:
+        return studio.compute(Units, studio.converter)
+
+    def prepare() -> None:
+        kinds()
+
     inputs, outputs = [source, what, how, who, *voice.inputs], [result, picture]
     shown: dict[str, Any] = {"show_progress_on": result, "api_visibility": "private"}
+    inside.select(prepare, show_progress="hidden", api_visibility="private")
     go.click(run, inputs, outputs, **shown)
     for button, values in zip(experiments, EXPERIMENTS.values(), strict=True):
         filled = button.click(lambda v=values: v, None, [what, how, who], queue=False, **shown)

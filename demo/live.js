@@ -125,9 +125,10 @@ window.live = {
     }
   },
 
-  // Begin with the ticket that the server gave.
+  // Begin with the ticket that the server gave; without one, the page tells why.
   run(ticket) {
-    if (!session || !ticket) return;
+    if (!session) return;
+    if (!ticket) return close("Not started.");
     const mine = session;
     const { context, stream } = mine;
     mine.ticket = ticket;

@@ -14,15 +14,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from picker import chosen, picker
-from studio import Studio, refusal
-from vcae import Stream
+from studio import RefusedError, Studio, tell
+from vcae import Stream, VcaeError
 
 SEATS = 2  # who may speak at the same time; a laptop could not keep up with more
 IDLE = 10.0  # seconds without sound after which a seat is free again
 LARGEST = 2**20  # bytes of a block
 SCRIPT = (Path(__file__).parent / "live.js").read_text("utf-8")
 PANEL = """
-<p class="status" role="status" data-live="state">Press Start, allow the microphone, and speak.</p>
+<p role="status" data-live="state">Press Start, allow the microphone, and speak.</p>
 <p><b class="figure" data-live="latency">0 ms</b>
 <span class="hint" data-live="detail">from mouth to ear</span></p>
 <label class="level">You <meter data-live="in"></meter></label>
@@ -44,7 +44,7 @@ def tab(studio: Studio) -> None:
         with gr.Row():
             with gr.Column(min_width=300):
                 gr.HTML("<h2>1. Whose voice</h2>")
-                voice = picker("Man 1")
+                voice = picker(studio, "Man 1")
             with gr.Column(min_width=300):
                 gr.HTML("<h2>2. Speak</h2>")
                 with gr.Row():
@@ -62,14 +62,17 @@ def tab(studio: Studio) -> None:
     def begin(rate: float | None, semitones: float, *choice: Any) -> str:
         if not rate:  # no microphone: the page has told why
             return ""
-        target, _ = chosen(studio, *choice)
-        return seats.take(stream(target, sample_rate=int(rate), pitch_shift=semitones))
+        try:
+            target, _ = chosen(studio, *choice)
+            return seats.take(stream(target, sample_rate=int(rate), pitch_shift=semitones))
+        except VcaeError as error:
+            tell(error)
+            return ""
 
     open_microphone = "async (_, ...others) => [await window.live.open(), ...others]"
     shown: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     begun = start.click(begin, [rate, pitch, *voice.inputs], ticket, js=open_microphone, **shown)
-    begun.success(None, ticket, None, js="(ticket) => window.live.run(ticket)")
-    begun.failure(None, None, None, js="() => window.live.stop()")
+    begun.then(None, ticket, None, js="(ticket) => window.live.run(ticket)")
     stop.click(None, None, None, js="() => window.live.stop()")
 
 
@@ -93,7 +96,7 @@ class Seats:
         now = time.monotonic()
         self._taken = {ticket: seat for ticket, seat in self._taken.items() if now - seat.heard < IDLE}
         if len(self._taken) >= SEATS:
-            raise refusal(
+            raise RefusedError(
                 f"{SEATS} others are speaking just now, and more would stutter; try again in a minute."
             )
         ticket = secrets.token_urlsafe()

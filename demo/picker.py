@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import MAX_REFERENCE, MAX_REFERENCES, SAMPLES, Studio, refusal, told
+from studio import MAX_REFERENCE, MAX_REFERENCES, SAMPLES, RefusedError, Studio, named
 from vcae import Audio, Voice
 
 OWN = "My own recordings"
@@ -30,7 +30,7 @@ class Picker:
         return [self.choice, self.files, self.spoken, self.consent]
 
 
-def picker(first: str) -> Picker:
+def picker(studio: Studio, first: str) -> Picker:
     """Put it on the page, with one of SAMPLES chosen."""
     choice = gr.Radio([*SAMPLES, OWN], value=first, label="Voice", show_label=False)
     preview = gr.Audio(
@@ -40,12 +40,12 @@ def picker(first: str) -> Picker:
         buttons=[],
         elem_classes="player",
     )
-    with gr.Group(visible=False) as own:
+    with gr.Column(visible=False) as own:
         files = gr.File(
             label=f"1 to {MAX_REFERENCES} recordings of one person, some seconds each",
             file_count="multiple",
             file_types=["audio"],
-            height=130,
+            height=160,
         )
         spoken = gr.Audio(
             sources=["microphone"],
@@ -55,10 +55,11 @@ def picker(first: str) -> Picker:
             elem_classes="player",
         )
         consent = gr.Checkbox(label=CONSENT, container=True)
+    studio.consents.append(consent)
 
-    def show(name: str) -> tuple[gr.Audio, gr.Group]:
+    def show(name: str) -> tuple[gr.Audio, gr.Column]:
         sample = name in SAMPLES
-        return gr.Audio(str(SAMPLES[name]) if sample else None, visible=sample), gr.Group(visible=not sample)
+        return gr.Audio(str(SAMPLES[name]) if sample else None, visible=sample), gr.Column(visible=not sample)
 
     choice.change(show, choice, [preview, own], queue=False, api_visibility="private", show_progress="hidden")
     return Picker(choice, preview, files, spoken, consent)
@@ -67,19 +68,23 @@ def picker(first: str) -> Picker:
 def chosen(
     studio: Studio, choice: str, files: list[str] | None, spoken: str | None, consent: bool
 ) -> tuple[Voice, Audio]:
-    """The voice that was chosen, and a recording of it; tells the user what is missing."""
+    """The voice that was chosen, and a recording of it. Raises RefusedError for what is missing."""
     if choice in SAMPLES:
         return studio.sample(choice), studio.read(SAMPLES[choice])
     recordings = [*(files or []), *([spoken] if spoken else [])]
     if not recordings:
-        raise refusal("Drop or record a few seconds of the voice first, or choose one of the sample voices.")
+        raise RefusedError(
+            "Drop or record a few seconds of the voice first, or choose one of the sample voices."
+        )
     if len(recordings) > MAX_REFERENCES:
-        raise refusal(f"{len(recordings)} recordings are more than needed; give at most {MAX_REFERENCES}.")
+        raise RefusedError(
+            f"{len(recordings)} recordings are more than needed; give at most {MAX_REFERENCES}."
+        )
     if not consent:
-        raise refusal("Voices are people: tick the box that says that the speaker has agreed.")
+        raise RefusedError("Voices are people: confirm first that the speaker has agreed.")
     references = [studio.read(path, MAX_REFERENCE) for path in recordings]
     voices = []
     for path, reference in zip(recordings, references, strict=True):
-        with told(path):
+        with named(path):
             voices.append(studio.voice(reference))
     return Voice.mix(voices, [r.duration for r in references], pool_pitch=True), references[0]

@@ -18,6 +18,7 @@ from vcae.prosody import F0_CEIL, F0_FLOOR
 
 Array = NDArray[np.float32]
 
+PAUSE = 4.6  # nepers (40 dB) below its loudest moment, a recording pauses
 COLUMNS = 600  # of a picture; more cannot be told apart
 RAMP = [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)]  # dark to light: "magma"
 
@@ -72,16 +73,16 @@ def image(rgb: Array, seconds: float, smooth: bool = True) -> str:
 
 
 def melody(prosody: Array, seconds: float) -> str:
-    """F0 of a prosody (3, T) where there is voice, on a log scale of F0_FLOOR to F0_CEIL."""
-    log_f0, voicing = prosody[0], prosody[1]
+    """F0 of a prosody (3, T) on a log scale of F0_FLOOR to F0_CEIL, where there is voice and not only hum."""
+    log_f0, voicing, energy = prosody
     height = 100 * (1 - (log_f0 - math.log(F0_FLOOR)) / math.log(F0_CEIL / F0_FLOOR))
-    return _line(height, seconds, voicing > 0.5, "melody")
+    return _line(height, seconds, (voicing > 0.5) & (energy > energy.max() - PAUSE), "melody")
 
 
 def loudness(prosody: Array, seconds: float) -> str:
-    """A shade as high as the energy of a prosody (3, T) is over the 6 nepers (52 dB) below its loudest."""
+    """A shade as high as the energy of a prosody (3, T) is above a pause."""
     energy = prosody[2]
-    height = 100 * np.clip((energy.max() - energy) / 6, 0, 1)
+    height = 100 * np.clip((energy.max() - energy) / PAUSE, 0, 1)
     t = (np.arange(len(energy)) + 0.5) * seconds / len(energy)
     points = " ".join(f"{x:.3f},{y:.1f}" for x, y in zip(t, height, strict=True))
     return f'<path class="shade" d="M0,100 {points} {seconds:.3f},100Z"/>'
@@ -92,10 +93,11 @@ def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> s
     places = np.stack([place for *_, place in points])
     low, high = places.min(0), places.max(0)
     x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box; labels need room
+    sides = np.where(np.argsort(np.argsort(y)) % 2, "above", "below")  # so that neighbours do not overlap
     dots = "".join(
-        f'<span class="{kind}" style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
+        f'<span class="{kind} {side}" style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
         f"<b>{html.escape(name)}</b></span>"
-        for (name, kind, _), left, bottom in zip(points, x, y, strict=True)
+        for (name, kind, _), side, left, bottom in zip(points, sides, x, y, strict=True)
     )
     return (
         f'<figure class="picture"><div class="chart" role="img" aria-label="{html.escape(alt)}">{dots}</div>'

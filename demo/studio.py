@@ -47,6 +47,8 @@ class Studio:
         self.rate = converter.sample_rate
         self.routes: list[BaseRoute] = []
         """What tabs answer beside what Gradio does."""
+        self.consents: list[gr.Checkbox] = []
+        """Where the page asks for consent; one answer is an answer to all."""
         # One thread, so that whoever asks first is served first, and a long recording, which asks piece by
         # piece, lets others in between.
         self._worker = ThreadPoolExecutor(1, "converter")
@@ -66,9 +68,11 @@ class Studio:
         """The voice of one of SAMPLES."""
         return self._samples[name].result()
 
-    def read(self, path: str | Path, longest: float = MAX_SOURCE) -> Audio:
-        """A recording at the converter's rate. Tells the user where it cannot be used."""
-        with told(path):
+    def read(self, path: str | Path | None, longest: float = MAX_SOURCE) -> Audio:
+        """A recording at the converter's rate. Raises RefusedError."""
+        if path is None:
+            raise RefusedError("Record something or drop a file first.")
+        with named(path):
             return audio.read(path, self.rate, longest)
 
     def voice(self, recording: Audio) -> Voice:
@@ -129,20 +133,23 @@ def _pooled(pieces: list[Audio], voices: list[Voice | None]) -> Voice:
     return Voice.mix(*zip(*spoken, strict=True), pool_pitch=True)
 
 
+class RefusedError(VcaeError):
+    """Why something cannot be done yet, in words for the page."""
+
+
 @contextmanager
-def told(path: str | Path) -> Iterator[None]:
-    """What a user can mend about this file as a message on the page, without the server's own paths."""
+def named(path: str | Path) -> Iterator[None]:
+    """What is wrong with this file as a `RefusedError` that names it without the server's folders."""
     name = Path(path).name
     try:
         yield
     except VcaeError as error:
-        message = str(error).replace(str(path), name).replace("the recording", name)
-        raise refusal(message) from None
+        raise RefusedError(str(error).replace(str(path), name).replace("the recording", name)) from None
 
 
-def refusal(message: str) -> gr.Error:
-    """What to raise to tell the user something. Not the page's fault, so no traceback in the server's log."""
-    return gr.Error(html.escape(message), title="Not yet", duration=20, print_exception=False)
+def tell(error: VcaeError) -> None:
+    """Show on the page what a user can mend."""
+    gr.Warning(html.escape(str(error)), title="Not yet", duration=20)
 
 
 def keep(recording: Audio, name: str) -> str:
@@ -150,3 +157,8 @@ def keep(recording: Audio, name: str) -> str:
     path = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), name)
     recording.write(path)
     return str(path)
+
+
+def status_line(text: str) -> gr.HTML:
+    """A line of text, which screen readers speak when it changes."""
+    return gr.HTML(text, elem_classes="status", js_on_load="element.setAttribute('role', 'status')")

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio import SAMPLES, Studio, refusal
+from studio import SAMPLES, RefusedError, Studio, tell
 from vcae import Audio
 
 PLAY = (Path(__file__).parent / "table.js").read_text("utf-8")
@@ -32,7 +32,8 @@ def table(studio: Studio) -> None:
 
     def run(rows: list[str], columns: list[str]) -> Iterator[dict[Any, Any]]:
         if not (rows and columns):
-            raise refusal("Choose at least one sentence and one voice.")
+            tell(RefusedError("Choose at least one sentence and one voice."))
+            return
         cells: dict[tuple[str, str], str] = {}
         yield {stop: gr.Button(visible=True), grid: _grid(rows, columns, cells)}
         for row in rows:

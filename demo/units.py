@@ -1,10 +1,10 @@
 """Kinds of sound, for colours: what content codes have in common."""
 
 import colorsys
-import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2, vq
 
 from pictures import Array
 from studio import SAMPLES
@@ -22,26 +22,17 @@ class Units:
     """
 
     def __init__(self, converter: Converter) -> None:
-        from sklearn.cluster import KMeans  # slow to import
-
         frames = np.hstack([converter.content(path).z.numpy() for path in SAMPLES.values()]).T
-        self.kmeans = KMeans(KINDS, n_init=1, random_state=0).fit(frames)
-        centres = self.kmeans.cluster_centers_ - self.kmeans.cluster_centers_.mean(0)
-        x, y, z = (centres @ np.linalg.svd(centres, full_matrices=False)[2][:3].T).T
-        self.colours = (
-            np.array(
-                [
-                    colorsys.hls_to_rgb(math.atan2(b, a) / (2 * math.pi) % 1, lightness, 0.6)
-                    for a, b, lightness in zip(
-                        x, y, np.interp(z, [z.min(), z.max()], [0.35, 0.75]), strict=True
-                    )
-                ]
-            )
-            * 255
-        )
+        self.centres, _ = kmeans2(frames, KINDS, minit="++", seed=0)
+        centres = self.centres - self.centres.mean(0)
+        x, y, z = (centres @ np.linalg.svd(centres, full_matrices=False)[2][:3].T).T  # (KINDS,) each
+        hue = np.arctan2(y, x) / (2 * np.pi) % 1
+        lightness = np.interp(z, [z.min(), z.max()], [0.35, 0.75])
+        rgb = [colorsys.hls_to_rgb(h, light, 0.6) for h, light in zip(hue, lightness, strict=True)]
+        self.colours = 255 * np.array(rgb)
 
     def paint(self, content: Array) -> NDArray[np.float64]:
         """Colours of content (D, T): (1, T, 3), grey where there is none."""
-        colours = self.colours[self.kmeans.predict(content.T)]
+        colours = self.colours[vq(content.T, self.centres)[0]]
         colours[~content.any(axis=0)] = GREY
         return colours[None]

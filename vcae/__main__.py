@@ -6,6 +6,8 @@ nothing could be done. What a user can mend is told in one line, without a trace
 
 import gc
 import importlib
+import importlib.util
+import socket
 import sys
 import time
 import zipfile
@@ -423,13 +425,18 @@ def demo(
         auth: NAME:PASSWORD that a visitor has to give
         share: make a public link, through the servers of Gradio's makers
     """
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise VcaeError("the demo needs Gradio; install it with `pip install 'vcae[demo]'`") from None
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
         raise VcaeError("--auth must be NAME:PASSWORD")
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", error)
+            raise VcaeError(f"cannot listen at {host}, port {port} ({reason}); try another --port") from None
+    if importlib.util.find_spec("gradio") is None:
+        raise VcaeError("the demo needs Gradio; install it with `pip install 'vcae[demo]'`")
     # Beside the package in a checkout, in it where it was installed from a wheel.
     package = Path(__file__).parent
     folder = next(f for f in (package / "demo", package.parent / "demo") if (f / "app.py").is_file())
