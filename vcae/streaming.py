@@ -17,7 +17,7 @@ from vcae.prosody import F0Statistics, shift
 from vcae.speaker import SpeakerCode, Voice
 from vcae.vocoder import Vocoder
 
-_F0_MEMORY = 6000  # voiced frames, a minute; what came before is forgotten little by little
+_F0_MEMORY = 2000  # voiced frames, 20 s; what came before is forgotten little by little
 
 
 class Stream:
