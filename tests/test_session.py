@@ -155,6 +155,11 @@ def test_nothing_captured_is_nothing_played():
     assert session.block_times() == [0, 0, 0]
 
 
+def test_long_blocks_are_no_backlog():
+    clock = Clock(tick=RATE // 2).run(2).run(1, converts=lambda _: False).run(20)
+    assert clock.session.skipped == 0
+
+
 def test_waiting_for_sound_ends():
     session = Session(Echo(), RATE, RATE)
     assert session.convert(0.01) is True

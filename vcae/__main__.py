@@ -386,7 +386,8 @@ def _run(session: Session, ends: AbstractContextManager[None]) -> bool:
 def _tell(session: Session, block: float, profile: bool) -> None:
     """Say how a live conversion went."""
     first, longest = 1000 * session.first_delay, 1000 * session.longest_delay
-    stdout.print(session.latency())
+    p50, p95, p99 = session.block_times()
+    stdout.print(session.latency(p50))
     stdout.print(f"the latency was {first:.0f} ms at first and {longest:.0f} ms at most")
     stdout.print(
         f"{timedelta(seconds=round(session.duration))} of sound, load {session.load:.0%}, "
@@ -395,8 +396,8 @@ def _tell(session: Session, block: float, profile: bool) -> None:
     if session.stream.repaired:
         stdout.print(f"{session.stream.repaired} samples were no sound, and taken for silence")
     if profile:
-        p50, p95, p99 = (f"{1000 * t:.1f}" for t in session.block_times())
-        stdout.print(f"blocks of {1000 * block:g} ms took p50 {p50}, p95 {p95}, p99 {p99} ms")
+        times = f"p50 {1000 * p50:.1f}, p95 {1000 * p95:.1f}, p99 {1000 * p99:.1f} ms"
+        stdout.print(f"blocks of {1000 * block:g} ms took {times}")
 
 
 def _list_devices() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from vcae.audio import Samples
 from vcae.streaming import Stream
 
-_BACKLOG = 0.2  # seconds that may wait to be converted; where there are more, only the newest block stays
+_BACKLOG = 0.2  # seconds that may wait to be converted, and two blocks; of more, only the newest stays
 _FADE = 0.005  # seconds of a cross-fade
 _REVIEW = 0.5  # seconds after which is left out what the delay has grown by
 
@@ -50,15 +50,15 @@ class Session:
         self._ended = self._converting = self._converted = False
         self._captured = self._dropped = self._lost = 0
         self._times: deque[float] = deque(maxlen=2**16)  # of blocks, in seconds: some 20 minutes of them
-        self._computed = 0.0  # seconds
-        self._told = (0.0, 0.0)  # seconds computed and captured when `line` was asked for last
+        self._computed, self._calls = 0.0, 0  # seconds in all; for how many blocks
+        self._told = (0.0, 0, 0.0)  # both, and seconds captured, when `line` was asked for last
         self._peaks = [0.0, 0.0]  # since then, captured and played
 
     def capture(self, samples: Samples) -> None:
         """Take the next samples from the microphone: (N,)."""
         with self._lock:
             waiting = sum(map(len, self._waiting))
-            if waiting > _BACKLOG * self.sample_rate:
+            if waiting > max(_BACKLOG * self.sample_rate, 2 * len(samples)):
                 samples = _crossfade(self._waiting[0], samples, round(_FADE * self.sample_rate))
                 self._waiting.clear()
                 self._dropped += waiting
@@ -71,9 +71,8 @@ class Session:
         """Give the loudspeaker its next samples: (count,)."""
         with self._lock:
             # What was captured, and neither left out nor played, is on its way.
-            delay = (
-                self._captured - self._dropped
-            ) / self.sample_rate - self._playback.gone / self.output_rate
+            delay = (self._captured - self._dropped) / self.sample_rate
+            delay -= self._playback.gone / self.output_rate
             samples = self._playback.pull(count)
             if self._playback.running and not self._ended:
                 self.delay = delay + self.devices_delay
@@ -117,6 +116,7 @@ class Session:
             self._playback.push(out, last)
             self._computed += spent
             if blocks:
+                self._calls += 1
                 self._times.append(spent)
             self._converting, self._converted = False, last
             self._lock.notify_all()
@@ -163,22 +163,23 @@ class Session:
     def line(self) -> str:
         """How it has gone since this was last asked for, as a status line."""
         with self._lock:
-            computed, duration = self._told
-            self._told = self._computed, self.duration
+            before, self._told = self._told, (self._computed, self._calls, self.duration)
+            computed, calls, duration = (now - then for now, then in zip(self._told, before, strict=True))
             peaks, self._peaks = self._peaks, [0.0, 0.0]
-        load = (self._computed - computed) / max(self.duration - duration, 1e-3)
         heard, played = (20 * math.log10(max(peak, 1e-5)) for peak in peaks)
         return (
-            f"{self.latency()}  load {load:.0%}  drop-outs {self.dropouts}  "
-            f"in {heard:.0f} dB  out {played:.0f} dB"
+            f"{self.latency(computed / max(calls, 1))}  load {computed / max(duration, 1e-3):.0%}  "
+            f"drop-outs {self.dropouts}  in {heard:.0f} dB  out {played:.0f} dB"
         )
 
-    def latency(self) -> str:
-        """The delay and what it is made of, in words."""
+    def latency(self, compute: float) -> str:
+        """The delay and what it is made of, in words; converting a block takes so many seconds."""
         algorithm = self.stream.latency / self.output_rate
-        compute = self.block_times([50])[0]
-        buffer = max(0.0, self.delay - algorithm - compute)
-        parts = {"algorithm": algorithm, "compute": compute, "buffer": buffer}
+        parts = {
+            "algorithm": algorithm,
+            "compute": compute,
+            "buffer": max(0.0, self.delay - algorithm - compute),
+        }
         listed = " + ".join(f"{1000 * seconds:.0f} {name}" for name, seconds in parts.items())
         return f"latency {1000 * self.delay:.0f} ms ({listed})"
 
