@@ -504,9 +504,9 @@ def test_a_failure_while_converting_leaves_what_was_there(vcae_, monkeypatch):
 def test_what_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     clock = itertools.count(step=seconds)
-    monkeypatch.setattr(cli, "err", terminal)
-    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
-    with cli._Bar() as bar:
+    monkeypatch.setattr(cli.terminal, "err", terminal)
+    monkeypatch.setattr(cli.terminal.time, "monotonic", lambda: next(clock))
+    with cli.terminal.Bar() as bar:
         bar.told("reading", 75, None)
         bar.told("converting", 75, 3700)
         bar._bars.refresh()

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
@@ -19,18 +19,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import rich.progress
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn, track
-from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from vcae.audio import WRITABLE, Audio, Progress, decode, find_audio
+from vcae import paths, terminal
+from vcae.audio import Progress, decode
 from vcae.converter import Converter, load
 from vcae.devices import DeviceError, devices, find, opened, rehearsed
 from vcae.errors import VcaeError
@@ -38,9 +35,8 @@ from vcae.output import check_output, replacing
 from vcae.session import Session
 from vcae.speaker import Voice
 from vcae.streaming import Stream
+from vcae.terminal import err, stdout
 
-stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 app = tyro.extras.SubcommandApp()
 
 Weights = Annotated[Path | None, arg(help="folder of weights that training wrote; default: the bundled")]
@@ -72,15 +68,15 @@ def convert(
         pitch_shift: semitones on top of the move to the voice's range
         strength: 1 is the voice, 0 the source's own
     """
-    plan = _plan(sources, out, keep=voice)
+    plan = paths.outputs(sources, out, keep=voice)
     converter = _load(weights, device)
-    with _Bar() as bar:
-        target = converter.voice(_references(voice), bar.told)
+    with terminal.Bar() as bar:
+        target = converter.voice(paths.references(voice), bar.told)
 
     def one(source: Path, path: Path, progress: Progress) -> None:
         converter.convert_file(source, path, target, pitch_shift, strength, progress)
 
-    _report(_each(plan, one))
+    terminal.report(terminal.each(plan, one))
 
 
 @app.command
@@ -131,7 +127,7 @@ def stream(
     if input and output:
         rate, source = decode(input)
         rates = rate, rate
-        [(_, path)] = _plan([input], output, keep=[*voice, *source_voice])
+        [(_, path)] = paths.outputs([input], output, keep=[*voice, *source_voice])
         ends = partial(rehearsed, source=source, out=path, block=seconds, realtime=realtime)
     elif input or output:
         raise VcaeError("a rehearsal needs both --input FILE and --output FILE")
@@ -142,12 +138,12 @@ def stream(
     converter = _load(weights, device)
     begin = partial(
         converter.stream,
-        converter.voice(_references(voice)),
+        converter.voice(paths.references(voice)),
         sample_rate=rates[0],
         output_rate=rates[1],
         pitch_shift=pitch_shift,
         strength=strength,
-        source_voice=converter.voice(_references(source_voice)) if source_voice else None,
+        source_voice=converter.voice(paths.references(source_voice)) if source_voice else None,
     )
     _make_ready(begin(), round(seconds * rates[0]))
     session = Session(begin(), *rates, reserve / 1000)
@@ -165,9 +161,9 @@ def reconstruct(sources: Sources, out: Path, weights: Weights = None, device: De
         sources: recordings, or folders of them
         out: a file for one source, else a folder
     """
-    plan = _plan(sources, out)
+    plan = paths.outputs(sources, out)
     converter = _load(weights, device)
-    _report(_each(plan, converter.reconstruct_file))
+    terminal.report(terminal.each(plan, converter.reconstruct_file))
 
 
 @app.command
@@ -188,7 +184,7 @@ def embed(
         units: ids of the content codes instead, (T,) a file; weights with a discrete bottleneck only
     """
     check_output(out, [".npz"])
-    plan = [(path, out) for file in _some(files) for path in _audio_in(file)]
+    plan = [(path, out) for file in paths.some(files) for path in paths.audio_in(file)]
     converter = _load(weights, device)
     if units and not converter.autoencoder.bottleneck.discrete:
         raise VcaeError("these weights have a continuous code, which has no units; use --content")
@@ -201,11 +197,11 @@ def embed(
         else:
             arrays[str(path)] = converter.embed(path, progress)
 
-    failed = _each(plan, one)
+    failed = terminal.each(plan, one)
     if not (content or units):
         arrays = {"files": np.array(list(arrays)), "embeddings": np.stack(list(arrays.values()))}
     _write_npz(out, arrays)
-    _report(failed)
+    terminal.report(failed)
 
 
 @app.command
@@ -218,8 +214,8 @@ def voice(references: Sources, out: Path, weights: Weights = None, device: Devic
     """
     check_output(out, [".voice"])
     converter = _load(weights, device)
-    with _Bar() as bar:
-        converter.voice(_references(references), bar.told).save(out)
+    with terminal.Bar() as bar:
+        converter.voice(paths.references(references), bar.told).save(out)
 
 
 @app.command
@@ -296,8 +292,8 @@ def evaluate(
     from vcae.evaluation import evaluate_list
 
     converter = _load(weights, device)
-    evaluation = evaluate_list(pairs, out, converter, system, converted, whisper, cache, _track)
-    _show(evaluation.table())
+    evaluation = evaluate_list(pairs, out, converter, system, converted, whisper, cache, terminal.track)
+    terminal.show(evaluation.table())
     err.print(f"written: {out / 'results.json'} and {out / 'report.html'}")
 
 
@@ -322,7 +318,7 @@ def bench(hour: bool = False, quick: bool = False, json: bool = False, weights: 
     if json:
         print(dumps(dataclasses.asdict(found), indent=1))  # noqa: T201 -- the result itself
     else:
-        _show([["what", "how much"], *found.rows()])
+        terminal.show([["what", "how much"], *found.rows()])
 
 
 @app.command
@@ -356,7 +352,7 @@ def probe(
     Console().print(result.table())
     if out:
         result.write(out)
-    _report(len(result.left_out))
+    terminal.report(len(result.left_out))
 
 
 def _make_ready(stream: Stream, block: int) -> None:
@@ -454,138 +450,6 @@ def _load(weights: Path | None, device: str) -> Converter:
     except (RuntimeError, AssertionError):
         raise VcaeError(f"there is no device '{device}' here; use --device cpu") from None
     return load(weights, device)
-
-
-def _some(paths: Iterable[Path]) -> list[Path]:
-    paths = list(dict.fromkeys(paths))
-    if not paths:
-        raise VcaeError("no recording was given; name one or more, or a folder, before the options")
-    return paths
-
-
-def _references(paths: Iterable[Path]) -> list[str | Path | Audio]:
-    """Files as they are, folders as what is in them."""
-    return [found for path in _some(paths) for found in (_audio_in(path) if path.is_dir() else [path])]
-
-
-def _audio_in(path: Path) -> list[Path]:
-    found = find_audio(path)
-    if not found:
-        raise VcaeError(f"{path}: holds no audio files; name a folder that does, or the files")
-    return found
-
-
-def _plan(sources: Iterable[Path], out: Path, keep: Iterable[Path] = ()) -> list[tuple[Path, Path]]:
-    """Which file is written for which source.
-
-    Raises VcaeError where two would be one, where it is a source or among what to `keep`, and where it
-    cannot be written.
-    """
-    sources = _some(sources)
-    if len(sources) == 1 and not sources[0].is_dir() and not out.is_dir():
-        plan = [(sources[0], out)]
-    else:
-        plan = []
-        for source in sources:
-            for path in _audio_in(source):
-                name = path.relative_to(source) if source.is_dir() else Path(path.name)
-                plan.append((path, out / name.with_suffix(".wav")))
-    untouched = {path.resolve() for path in (*keep, *(source for source, _ in plan))}
-    taken: dict[Path, Path] = {}
-    for source, path in plan:
-        if path in taken:
-            raise VcaeError(f"{path}: both {taken[path]} and {source} would go there; convert them apart")
-        if path.resolve() in untouched:
-            raise VcaeError(f"{path}: is read itself; write somewhere else")
-        taken[path] = source
-    if plan[0][1] == out:
-        check_output(out, WRITABLE)
-    else:
-        if out.suffix.lower() in WRITABLE and not out.is_dir():
-            raise VcaeError(f"{out}: several files do not go into one; name a folder")
-        for folder in sorted({path.parent for _, path in plan}):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise VcaeError(f"{folder}: cannot be made ({error.strerror}); name another --out") from None
-    return plan
-
-
-class _Bar:
-    """Where in a recording the work is, once that takes two seconds, and how many files are done.
-
-    Shown on a terminal only.
-    """
-
-    def __init__(self, files: int = 1) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._bars = rich.progress.Progress(
-            *columns, console=err, transient=True, disable=not err.is_terminal
-        )
-        self._files = self._bars.add_task("files", total=files, visible=files > 1)
-        self._one = self._bars.add_task("", visible=False)
-
-    def __enter__(self) -> "_Bar":
-        self._bars.start()
-        self._begun = time.monotonic()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def told(self, doing: str, seconds: float, total: float | None) -> None:
-        """Show the position in a recording."""
-        position = f"{doing} {timedelta(seconds=int(seconds))}"
-        position += f" of {timedelta(seconds=int(total))}" if total else ""
-        late = time.monotonic() - self._begun > 2
-        self._bars.update(self._one, description=position, completed=seconds, total=total, visible=late)
-
-    def next(self) -> None:
-        """Show that a file is done."""
-        self._bars.advance(self._files)
-        self._bars.update(self._one, visible=False)
-        self._begun = time.monotonic()
-
-
-def _each(plan: list[tuple[Path, Path]], do: Callable[[Path, Path, Progress], None]) -> int:
-    """Do it for every source; how many failed and were told. Raises where there is but one, or none works."""
-    failed = 0
-    with _Bar(len(plan)) as bar:
-        for source, path in plan:
-            try:
-                do(source, path, bar.told)
-            except VcaeError as error:
-                if len(plan) == 1:
-                    raise
-                err.print(f"vcae: {error}")
-                failed += 1
-            bar.next()
-    if failed == len(plan):
-        raise VcaeError("none of the files could be used")
-    return failed
-
-
-def _track(items: Collection[Any], task: str) -> Iterable[Any]:
-    return track(items, task, console=err, disable=not err.is_terminal, transient=True)
-
-
-def _show(rows: list[list[str]]) -> None:
-    """A table with a head on standard output; as tab-separated lines where that is no terminal."""
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        for row in rows:
-            print("\t".join(row))  # noqa: T201 -- the result itself
-        return
-    table = Table(*rows[0])
-    for row in rows[1:]:
-        table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row))
-    out.print(table)
-
-
-def _report(failed: int) -> None:
-    if failed:
-        err.print(f"vcae: {failed} could not be used, see above; the others are done")
-        sys.exit(1)
 
 
 def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
