@@ -51,8 +51,8 @@ BESIDE = [
     "evaluation",
     "bench",
 ]
-# On top: the public names and the command line, with its helpers. These may import inference as they like, and the rest only
-# in a function.
+# On top: the public names and the command line, with its helpers. These may import inference as they like,
+# and the rest only in a function.
 TOP = ["__init__", "paths", "terminal", "__main__"]
 
 HEAVY = ["gradio", "librosa", "matplotlib", "lightning_fabric", "tensorboard", "vcae.trainer", "vcae.judges"]
