@@ -92,6 +92,7 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
         body_text_color_subdued_dark="*neutral_400",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
     )
     with tempfile.TemporaryDirectory(prefix="vcae-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder

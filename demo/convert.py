@@ -65,7 +65,9 @@ def tab(studio: Studio) -> None:
                 download = gr.DownloadButton("Download", visible=False)
         with gr.Row():
             pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
-            strength = gr.Slider(0, 100, 100, step=5, label="Strength", info="in %; 0 is the own voice")
+            strength = gr.Slider(
+                0, 100, 100, step=5, label="Strength", info="in %; 0 keeps the source's voice"
+            )
             second = gr.Dropdown(
                 [NOBODY, *SAMPLES], value=NOBODY, label="Mix in", info="a second voice", filterable=False
             )
@@ -74,11 +76,19 @@ def tab(studio: Studio) -> None:
 
     settings = [source, second, share, pitch, strength, *voice.inputs]
     outputs = [stop, status, result, download, picture]
+    cancelled: set[str | None] = set()  # open pages on which it was pressed
 
     def run(
-        path: str | None, other: str, shared: float, semitones: float, percent: float, *choice: Any
+        request: gr.Request,
+        path: str | None,
+        other: str,
+        shared: float,
+        semitones: float,
+        percent: float,
+        *choice: Any,
     ) -> Iterator[dict[Any, Any]]:
         started = time.monotonic()
+        cancelled.discard(request.session_hash)
         yield {stop: gr.Button(visible=True), status: "Listening…"}
         try:
             recording = studio.read(path)
@@ -86,6 +96,9 @@ def tab(studio: Studio) -> None:
             if other != NOBODY:
                 target = Voice.mix([target, studio.sample(other)], [100 - shared, shared])
             for step in studio.convert(recording, target, semitones, percent / 100):
+                if request.session_hash in cancelled:
+                    yield {stop: gr.Button(visible=False), status: "Cancelled."}
+                    return
                 if isinstance(step, Audio):
                     converted = step
                 else:
@@ -104,6 +117,10 @@ def tab(studio: Studio) -> None:
         }
         yield {picture: _picture(studio, recording, reference, converted)}
 
+    # By Gradio's own `cancels`, a message that is on its way would come after, and stay.
+    def cancel(request: gr.Request) -> None:
+        cancelled.add(request.session_hash)
+
     shown = {"show_progress": "hidden", "api_visibility": "private"}
     running = [go.click(run, settings, outputs, **shown)]
     for button, example in zip(examples, EXAMPLES, strict=True):
@@ -112,8 +129,7 @@ def tab(studio: Studio) -> None:
         running.append(filled.then(run, settings, outputs, **shown))
     for event in running:
         event.then(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})")
-    cancelled = gr.update(visible=False), "Cancelled."
-    stop.click(lambda: cancelled, None, [stop, status], cancels=running, queue=False, **shown)
+    stop.click(cancel, None, None, queue=False, **shown)
 
 
 def _progress(done: float, seconds: float) -> str:

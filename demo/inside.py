@@ -88,7 +88,9 @@ def tab(studio: Studio) -> None:
                 gr.HTML(HELP)
             with gr.Column(min_width=300):
                 go = gr.Button("Put together", variant="primary", size="lg")
-                result = gr.Audio(label="The result", interactive=False, autoplay=True, buttons=[])
+                result = gr.Audio(
+                    label="The result", interactive=False, autoplay=True, buttons=[], elem_id="together"
+                )
         picture = gr.HTML()
         table.table(studio)
 

@@ -42,7 +42,7 @@ def picker(studio: Studio, first: str) -> Picker:
     )
     with gr.Column(visible=False) as own:
         files = gr.File(
-            label=f"1 to {MAX_REFERENCES} recordings of one person, some seconds each",
+            label=f"1 to {MAX_REFERENCES} recordings of one person",
             file_count="multiple",
             file_types=["audio"],
             height=160,

@@ -95,7 +95,8 @@ def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> s
     x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box; labels need room
     sides = np.where(np.argsort(np.argsort(y)) % 2, "above", "below")  # so that neighbours do not overlap
     dots = "".join(
-        f'<span class="{kind} {side}" style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
+        f'<span class="{kind} {side} {"right" if left > 50 else ""}" '
+        f'style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
         f"<b>{html.escape(name)}</b></span>"
         for (name, kind, _), side, left, bottom in zip(points, sides, x, y, strict=True)
     )
