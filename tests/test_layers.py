@@ -115,15 +115,16 @@ def test_recursive_norm_follows_a_drifted_signal():
 
 @pytest.mark.parametrize("frames", [1, 127, 128, 129, 400])
 def test_recursive_norm_equals_a_plain_loop(frames):
-    norm = RecursiveNorm(3, time_constant=30).eval()
+    norm = RecursiveNorm(3, time_constant=30, prior=7).eval()
     norm.mean.copy_(noise(3, 1, seed=1))
     norm.variance.copy_(noise(3, 1, seed=2).exp())
     x = 2 * noise(2, 3, frames) + 1
     mean, variance = norm.mean.double(), norm.variance.double()
-    expected = []
+    expected, count = [], 7.0
     for frame in x.double().split(1, dim=-1):
-        mean = mean + (frame - mean) / 30
-        variance = variance + ((frame - mean) ** 2 - variance) / 30
+        count = count * 29 / 30 + 1
+        mean = mean + (frame - mean) / count
+        variance = variance + ((frame - mean) ** 2 - variance) / count
         expected.append((frame - mean) / (variance + 1e-4).sqrt())
     torch.testing.assert_close(norm(x).double(), torch.cat(expected, -1), atol=1e-5, rtol=0)
 
@@ -156,20 +157,23 @@ def test_recursive_norm_stays_in_float32_under_autocast():
 # FiLM
 
 
-def test_film_scales_and_shifts_each_channel_alike_at_all_times():
-    film = FiLM(4, 3)
+def test_a_conditioned_block_scales_and_shifts_each_channel_alike_at_all_times():
+    block = ConvNeXtBlock(4, 8, condition=3)
+    seen = []
+    block.expand.register_forward_pre_hook(lambda _, args: seen.append(args[0].mT))
     x, condition = noise(2, 4, 9), noise(2, 3, seed=1)
-    scale, shift = film.affine(condition).chunk(2, dim=1)
-    torch.testing.assert_close(film(x, condition), x * (1 + scale[..., None]) + shift[..., None])
+    block(x), block(x, None, block.film(condition))
+    scale, shift = block.film.affine(condition).chunk(2, dim=1)
+    torch.testing.assert_close(seen[1], seen[0] * (1 + scale[..., None]) + shift[..., None])
 
 
 def test_film_of_nothing_is_the_identity():
-    x = noise(2, 4, 9)
-    torch.testing.assert_close(FiLM(4, 3)(x, torch.zeros(2, 3)), x)
+    scale, shift = FiLM(4, 3)(torch.zeros(2, 3))
+    assert (scale == 1).all() and (shift == 0).all()
 
 
 def test_a_conditioned_stack_hears_its_condition():
     stack = Stack(CHANNELS, 12, [1, 1], condition=3)
     x = noise(1, CHANNELS, 9)
-    a, b = (stack(x, None, noise(1, 3, seed=s)) for s in (1, 2))
+    a, b = (stack(x, None, stack.modulations(noise(1, 3, seed=s))) for s in (1, 2))
     assert (a - b).abs().max() > 1e-3

@@ -161,19 +161,50 @@ def test_cross_entropy_of_nothing_known_is_zero():
     assert loss == 0 and (logits.grad == 0).all()
 
 
-def test_what_hides_in_a_code_is_found_and_hidden():
+@pytest.fixture
+def seeker() -> losses.SpeakerSeeker:
     torch.manual_seed(0)
-    classifier = torch.nn.Linear(2, 2)
-    classifier.weight.data = 5 * torch.eye(2)
-    code = torch.eye(2, requires_grad=True)
-    speaker = torch.tensor([0, 1])
-    finds, hide = losses.leak_losses(classifier, code, speaker)
-    assert finds < 0.2 < hide  # the speakers stand in the code plainly
+    return losses.SpeakerSeeker(4, 8, width=16)
+
+
+def leaking(batch: int = 12, frames: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes, each at its speaker's own level, and the speakers' embeddings."""
+    level = noise(batch, 4, 1)
+    embedding = F.normalize(torch.cat([level.squeeze(-1), -level.squeeze(-1)], dim=1), dim=1)
+    return level + 0.1 * noise(batch, 4, frames, seed=1), embedding
+
+
+def test_what_hides_in_a_code_is_found(seeker):
+    speaker = torch.arange(12)
+    optimiser = torch.optim.Adam(seeker.parameters(), 1e-2)
+    for _ in range(60):
+        finds, _ = losses.leak_losses(seeker, *leaking(), speaker)
+        optimiser.zero_grad()
+        finds.backward()
+        optimiser.step()
+    assert finds < 0.5 < losses.leak_losses(seeker, *leaking(), speaker)[1]
+    # A code that says nothing is at chance, and there is nothing more to gain.
+    nothing, embedding = torch.zeros(12, 4, 20), leaking()[1]
+    assert losses.leak_losses(seeker, nothing, embedding, speaker)[1] == 0
+
+
+def test_seeker_and_encoder_learn_apart(seeker):
+    code, embedding = leaking()
+    code.requires_grad_(), embedding.requires_grad_()
+    finds, hide = losses.leak_losses(seeker, code, embedding, torch.arange(12))
+    hide = hide - finds.detach()
     hide.backward()
-    assert classifier.weight.grad is None and code.grad.abs().sum() > 0
+    assert all(p.grad is None for p in seeker.parameters()) and embedding.grad is None
+    code.grad = None
     finds.backward()
-    assert classifier.weight.grad.abs().sum() > 0
-    # At chance there is nothing more to gain, nor where nobody is known.
-    assert losses.leak_losses(classifier, torch.zeros(2, 2), speaker)[1] < 0.1
-    assert losses.leak_losses(classifier, 1 - code.detach(), speaker)[1] == 0
-    assert losses.leak_losses(classifier, code, torch.tensor([-1, -1]))[1] == 0
+    assert code.grad is None and embedding.grad is None
+    assert all(p.grad is not None for p in seeker.parameters())
+
+
+def test_examples_of_one_speaker_need_not_be_told_apart(seeker):
+    code, embedding = leaking(4)
+    same = losses.leak_losses(seeker, code, embedding, torch.zeros(4, dtype=torch.long))
+    assert torch.stack(same).abs().max() < 1e-6
+    unknown = losses.leak_losses(seeker, code, embedding, torch.full((4,), -1))
+    apart = losses.leak_losses(seeker, code, embedding, torch.arange(4))
+    assert torch.equal(torch.stack(unknown), torch.stack(apart))

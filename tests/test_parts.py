@@ -107,7 +107,7 @@ def test_prosody_is_stretched_to_the_content(tiny):
     decoded = tiny.decode(content, half, voice)
     assert len(decoded.samples) == content.shape[1] * tiny.step
     again = tiny.decode(content, half.repeat_interleave(2, dim=1), voice)
-    assert np.abs(decoded.samples).max() == pytest.approx(np.abs(again.samples).max(), rel=0.3)
+    assert decoded.samples.std() == pytest.approx(again.samples.std(), rel=0.2)
 
 
 def test_f0_moves_from_the_range_of_the_prosody_to_that_of_the_voice(tiny, monkeypatch):

@@ -141,7 +141,24 @@ def test_milestones_bring_their_losses():
     early, late = (
         set(stage.generator_losses(stage.generate(stage.batch(p.generator), p), p)) for p in phases(stage)
     )
-    assert late - early == {"adversary", "matching", "speaker", "content"}
+    assert late - early == {"adversary", "matching", "speaker", "content", "words"}
+
+
+@pytest.mark.parametrize("name", ["content", "words", "speaker"])
+def test_what_is_converted_teaches_the_decoder_and_not_its_judges(name):
+    stage = autoencoder_stage().train()
+    phase = phases(stage)[-1]
+    batch = stage.batch(phase.generator)
+    batch.phones.clamp_(min=0)
+    out = stage.generate(batch, phase)
+    before = {n: x.clone() for n, x in stage.model.content.named_buffers()}
+    stage.generator_losses(out, phase)[name].backward()
+    taught = {n.split(".")[0] for n, p in stage.named_parameters() if p.grad is not None and p.grad.any()}
+    assert "model" in taught and not taught & {"phones", "judge"}
+    assert any(p.grad is not None and p.grad.any() for p in stage.model.decoder.parameters())
+    # Nor does the encoder take what is made up for its corpus.
+    assert_equal_to_the_bit(before, dict(stage.model.content.named_buffers()))
+    assert stage.model.content.training and stage.model.bottleneck.training
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vcae.bottleneck import Code, bottleneck
 from vcae.cache import Cache
 from vcae.content import ContentEncoder
-from vcae.decoder import Decoder
+from vcae.decoder import Decoder, Style
 from vcae.mel import MelConfig
 from vcae.prosody import ProsodyEncoder
 from vcae.speaker import SpeakerCode, SpeakerEncoder
@@ -62,9 +62,15 @@ class Autoencoder(nn.Module):
         """mel (B, n_mels, T), T even -> content code, z (B, D, T / 2), and prosody (B, 3, T)."""
         return self.bottleneck(self.content(mel, cache)), self.prosody(mel, cache)
 
-    def decode(self, z: Tensor, prosody: Tensor, speaker: SpeakerCode, cache: Cache | None = None) -> Tensor:
-        """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), `delay` frames late."""
-        return self.decoder(z, prosody, speaker, cache)
+    def decode(
+        self, z: Tensor, prosody: Tensor, speaker: SpeakerCode | Style, cache: Cache | None = None
+    ) -> Tensor:
+        """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), `delay` frames late.
+
+        A speaker who stays for many blocks may be given by style, which is then worked out once.
+        """
+        style = speaker if isinstance(speaker, Style) else self.decoder.style(speaker)
+        return self.decoder(z, prosody, style, cache)
 
     def forward(self, mel: Tensor, reference: Tensor, cache: Cache | None = None) -> Tensor:
         """mel (B, n_mels, T) in the voice of reference (B, n_mels, R) -> (B, n_mels, T), `delay` late.

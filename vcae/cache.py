@@ -30,7 +30,9 @@ def with_past(x: Tensor, past: int, cache: Cache | None, owner: object, dim: int
         before = x.new_zeros(shape)
     x = torch.cat([before, x], dim)
     if cache is not None:
-        cache[owner] = x.narrow(dim, -past, past).clone()  # a clone, so that the block itself can be freed
+        newest = x.narrow(dim, -past, past)
+        # A clone, so that the block itself can be freed; with a short one it is not worth its time.
+        cache[owner] = newest if x.shape[dim] < 4 * past else newest.clone()
     return x
 
 

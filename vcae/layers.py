@@ -7,7 +7,8 @@ In memory the channels of a frame lie side by side where they can, so that what 
 is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +38,13 @@ class Conv1d(nn.Module):
         causal: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(
-            in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups
-        )
-        self.stride, self.dilation = stride, dilation
+        drawn = nn.Conv1d(in_channels, out_channels, kernel, groups=groups)
         self.depthwise = groups > 1
+        # Of a depthwise one, (kernel, out), so that it lies in memory as a product over windows reads it.
+        weight = drawn.weight.squeeze(1).mT.contiguous() if self.depthwise else drawn.weight
+        self.weight = nn.Parameter(weight.detach())
+        self.bias = nn.Parameter(drawn.bias.detach())  # type: ignore[union-attr]
+        self.stride, self.dilation, self.groups = stride, dilation, groups
         self.context = (kernel - 1) * dilation + 1 - stride
         self.causal = causal
 
@@ -53,48 +56,45 @@ class Conv1d(nn.Module):
         else:
             x = F.pad(x, (0, 0, self.context // 2, self.context - self.context // 2))
         if x.shape[0] * x.shape[1] > FEW_FRAMES and x.dtype != torch.float64:
-            return self.conv(x.mT)
+            weight = self.weight.mT.unsqueeze(1) if self.depthwise else self.weight  # (out, in or 1, kernel)
+            return F.conv1d(x.mT, weight, self.bias, self.stride, 0, self.dilation, self.groups)
         return self._over_windows(x).mT
 
     def _over_windows(self, x: Tensor) -> Tensor:
         """(B, context + T, in) -> (B, T / stride, out)."""
-        weight, bias = self.conv.weight, self.conv.bias  # (out, in or 1, kernel), (out,)
         windows = x.unfold(1, self.context + self.stride, self.stride)  # (B, T / stride, in, span)
         if self.dilation > 1:
             windows = windows[..., :: self.dilation]  # (B, T / stride, in, kernel)
         if self.depthwise:
-            return (windows.mT * weight.squeeze(1).mT).sum(2) + bias  # type: ignore[operator]
-        return F.linear(windows.flatten(2), weight.flatten(1), bias)
+            return (windows.mT * self.weight).sum(2) + self.bias
+        return F.linear(windows.flatten(2), self.weight.flatten(1), self.bias)
 
 
-class Pointwise(nn.Conv1d):
-    """Each frame by itself, a convolution of kernel 1: (B, in, T) -> (B, out, T)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 1)
+class Pointwise(nn.Linear):
+    """Each frame by itself: (B, in, T) -> (B, out, T)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T) -> (B, out, T)."""
-        return F.linear(x.mT, self.weight.squeeze(-1), self.bias).mT
+        return super().forward(x.mT).mT
 
 
-class ChannelNorm(nn.Module):
-    """Layer norm of each frame over its channels: (B, C, T) -> (B, C, T)."""
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1))
-        self.eps = eps
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each frame (Ba et al., 2016): (B, C, T) -> (B, C, T)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
-        weight, bias = self.weight.squeeze(-1), self.bias.squeeze(-1)
-        return F.layer_norm(x.mT, weight.shape, weight, bias, self.eps).mT
+        return super().forward(x.mT).mT
+
+
+Modulation: TypeAlias = tuple[Tensor, Tensor]
+"""What FiLM makes of a condition: scale and shift of each channel, (B, 1, C) each."""
 
 
 class FiLM(nn.Module):
-    """Feature-wise linear modulation (Perez et al., 2018): x (B, C, T), condition (B, E) -> (B, C, T)."""
+    """Feature-wise linear modulation (Perez et al., 2018): what a condition (B, E) does to each channel.
+
+    It is apart from its use, since a condition stays while frames come and go.
+    """
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
@@ -102,16 +102,16 @@ class FiLM(nn.Module):
         nn.init.normal_(self.affine.weight, std=0.02)
         nn.init.zeros_(self.affine.bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, C, T), (B, E) -> (B, C, T)."""
-        scale, shift = self.affine(condition).unsqueeze(-1).chunk(2, dim=1)  # 2 x (B, C, 1)
-        return x * (1 + scale) + shift
+    def forward(self, condition: Tensor) -> Modulation:
+        """(B, E) -> 2 x (B, 1, C)."""
+        scale, shift = self.affine(condition).unsqueeze(1).chunk(2, dim=2)
+        return 1 + scale, shift
 
 
 class ConvNeXtBlock(nn.Module):
     """ConvNeXt block in one dimension (Liu et al., 2022), as in Vocos: (B, C, T) -> (B, C, T).
 
-    With `condition` channels, a vector (B, E) modulates each frame by FiLM.
+    With `condition` channels it has a FiLM, which says how each frame is modulated.
     """
 
     def __init__(
@@ -125,18 +125,19 @@ class ConvNeXtBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.depthwise = Conv1d(width, width, kernel, dilation=dilation, groups=width, causal=causal)
-        self.norm = ChannelNorm(width)
+        self.norm = nn.LayerNorm(width)
         self.film = None if condition is None else FiLM(width, condition)
-        self.expand = Pointwise(width, hidden)
-        self.project = Pointwise(hidden, width)
-        self.scale = nn.Parameter(torch.full((width, 1), 0.3))
+        self.expand = nn.Linear(width, hidden)
+        self.project = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
 
-    def forward(self, x: Tensor, cache: Cache | None = None, condition: Tensor | None = None) -> Tensor:
-        """(B, C, T), cache, (B, E) -> (B, C, T)."""
-        y = self.norm(self.depthwise(x, cache))
-        if self.film is not None:
-            y = self.film(y, condition)
-        return x + self.scale * self.project(F.gelu(self.expand(y)))
+    def forward(self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None) -> Tensor:
+        """(B, C, T), cache, 2 x (B, 1, C) -> (B, C, T)."""
+        y = self.norm(self.depthwise(x, cache).mT)  # (B, T, C)
+        if modulation is not None:
+            scale, shift = modulation
+            y = torch.addcmul(shift, y, scale)
+        return x + (self.scale * self.project(F.gelu(self.expand(y)))).mT
 
 
 class Stack(nn.Module):
@@ -155,18 +156,25 @@ class Stack(nn.Module):
             ConvNeXtBlock(width, hidden, dilation=d, condition=condition, causal=causal) for d in dilations
         )
 
-    def forward(self, x: Tensor, cache: Cache | None = None, condition: Tensor | None = None) -> Tensor:
-        """(B, C, T), cache, (B, E) -> (B, C, T)."""
-        for block in self.blocks:
-            x = block(x, cache, condition)
+    def modulations(self, condition: Tensor) -> list[Modulation]:
+        """What a condition does in each block: (B, E) -> 2 x (B, 1, C) a block."""
+        return [block.film(condition) for block in self.blocks]  # type: ignore[operator]
+
+    def forward(
+        self, x: Tensor, cache: Cache | None = None, modulations: Sequence[Modulation] | None = None
+    ) -> Tensor:
+        """(B, C, T), cache, what `modulations` gives -> (B, C, T)."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache, modulations[i] if modulations else None)
         return x
 
 
 class RecursiveNorm(nn.Module):
     """Normalise each channel by a running mean and variance: (B, C, T) -> (B, C, T).
 
-    The statistics are exponential averages over the past (and the frame itself), in float32, started from
-    those of the training corpus, which are tracked as in batch norm. `time_constant` is in frames.
+    The statistics are exponential averages over the past (and the frame itself), in float32. They start from
+    those of the training corpus, tracked as in batch norm, which count as `prior` frames: a few, since what
+    stays the same over an utterance is the speaker. `time_constant` is in frames too.
     """
 
     chunk = 128
@@ -175,16 +183,19 @@ class RecursiveNorm(nn.Module):
     weights: Tensor
     decay: Tensor
 
-    def __init__(self, channels: int, time_constant: float, momentum: float = 0.01) -> None:
+    def __init__(
+        self, channels: int, time_constant: float, prior: float = 15.0, momentum: float = 0.01
+    ) -> None:
         super().__init__()
+        self.prior = prior
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(channels, 1))
         self.register_buffer("variance", torch.ones(channels, 1))
-        rate, steps = 1 / time_constant, torch.arange(self.chunk)
+        keep, steps = 1 - 1 / time_constant, torch.arange(self.chunk)
         age = steps - steps[:, None]  # of input s at output t, (s, t)
-        weights = torch.where(age >= 0, rate * (1 - rate) ** age.clamp(min=0), 0.0)
+        weights = torch.where(age >= 0, keep ** age.clamp(min=0), 0.0)
         self.register_buffer("weights", weights, persistent=False)
-        self.register_buffer("decay", (1 - rate) ** (steps + 1), persistent=False)  # of the start
+        self.register_buffer("decay", keep ** (steps + 1), persistent=False)  # of the start
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
@@ -192,15 +203,17 @@ class RecursiveNorm(nn.Module):
             x = x.float()
             if self.training:
                 self._track(x.detach())
-            start = (self.mean, self.variance)
+            state = {"count": x.new_full((1, 1), self.prior), "mean": self.mean, "variance": self.variance}
             if cache is not None:
-                start = (cache.get((self, "mean"), self.mean), cache.get((self, "variance"), self.variance))
-            mean = self._average(x, start[0])
+                state = {name: cache.get((self, name), start) for name, start in state.items()}
+            before = state["count"]
+            count = self._sum(x.new_ones(1, 1, x.shape[-1]), before)  # of frames behind each average
+            mean = self._sum(x, state["mean"] * before) / count
             centred = x - mean
-            variance = self._average(centred.square(), start[1])
+            variance = self._sum(centred.square(), state["variance"] * before) / count
             if cache is not None:
-                cache[self, "mean"] = mean[..., -1:].clone()
-                cache[self, "variance"] = variance[..., -1:].clone()
+                for name, y in (("count", count), ("mean", mean), ("variance", variance)):
+                    cache[self, name] = y[..., -1:].clone()
             return centred * torch.rsqrt(variance + 1e-4)
 
     @torch.no_grad()
@@ -209,12 +222,19 @@ class RecursiveNorm(nn.Module):
         self.mean.lerp_(mean, self.momentum)
         self.variance.lerp_((x - self.mean).square().mean((0, 2)).unsqueeze(-1), self.momentum)
 
-    def _average(self, x: Tensor, start: Tensor) -> Tensor:
-        """y[t] = (1 - rate) y[t - 1] + rate x[t] as a matrix product a chunk: (B, C, T) -> (B, C, T)."""
-        out = []
-        for piece in x.split(self.chunk, dim=-1):
-            n = piece.shape[-1]
-            y = piece @ self.weights[:n, :n] + start * self.decay[:n]
-            start = y[..., -1:]
-            out.append(y)
-        return torch.cat(out, dim=-1)
+    def _sum(self, x: Tensor, start: Tensor) -> Tensor:
+        """y[t] = keep y[t - 1] + x[t]: (B, C, T) -> (B, C, T).
+
+        A matrix product within each chunk, then one from chunk to chunk.
+        """
+        frames, chunk = x.shape[-1], self.chunk
+        if frames <= chunk:
+            return x @ self.weights[:frames, :frames] + start * self.decay[:frames]
+        pieces = F.pad(x, (0, -frames % chunk)).unflatten(-1, (-1, chunk))  # (B, C, chunks, chunk)
+        within = pieces @ self.weights
+        ends = torch.cat([start.expand(len(x), -1, 1), within[..., :-1, -1]], dim=-1)  # (B, C, chunks)
+        at = torch.arange(ends.shape[-1], device=x.device)
+        age = at - at[:, None]
+        before = ends @ torch.where(age >= 0, self.decay[-1] ** age.clamp(min=0), 0.0)
+        y: Tensor = within + before.unsqueeze(-1) * self.decay
+        return y.flatten(-2)[..., :frames]

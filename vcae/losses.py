@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcae.layers import Conv1d
+
 Scores = tuple[list[Tensor], list[Tensor]]
 """What a discriminator gives: score maps, and the features on the way to them."""
 
@@ -85,15 +87,50 @@ def known_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return total / (label >= 0).sum().clamp(min=1)
 
 
-def leak_losses(classifier: nn.Module, code: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+class SpeakerSeeker(nn.Module):
+    """Looks for the speaker in a code: which speaker embedding of the batch goes with which code?
+
+    code (B, D, T), embedding (B, E) of unit norm -> logits (B, B). It matches instead of naming, so that few
+    steps suffice for any number of speakers (as in contrastive predictive coding, van den Oord et al., 2018),
+    and pools mean and spread, where a speaker hides best.
+    """
+
+    def __init__(self, dim: int, embedding_dim: int, width: int = 128, scale: float = 10.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.frames = nn.Sequential(Conv1d(dim, width, 5), nn.GELU())
+        self.guess = nn.Sequential(
+            nn.LayerNorm(2 * width),
+            nn.Linear(2 * width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, embedding_dim),
+        )
+
+    def forward(self, code: Tensor, embedding: Tensor) -> Tensor:
+        """(B, D, T), (B, E) -> (B, B)."""
+        x = self.frames(code).float()
+        pooled = torch.cat([x.mean(2), (x.var(2) + 1e-5).sqrt()], dim=1)  # (B, 2 width)
+        logits: Tensor = self.scale * F.normalize(self.guess(pooled), dim=1) @ embedding.float().T
+        return logits
+
+
+def leak_losses(
+    seeker: SpeakerSeeker, code: Tensor, embedding: Tensor, speaker: Tensor
+) -> tuple[Tensor, Tensor]:
     """An adversary that looks for the speaker in a code: its own loss, and the encoder's for hiding.
 
     As a reversed gradient (Ganin and Lempitsky, 2015), but the encoder is rewarded only up to chance: made
-    to mislead the classifier without bound, it forgets what it is for.
+    to mislead the adversary without bound, it forgets what it is for. code (B, D, T), embedding (B, E),
+    speaker (B,), -1 where unknown: nobody has to tell one speaker's examples apart.
     """
-    finds = known_cross_entropy(classifier(code.detach()), speaker)
-    weights = {name: p.detach() for name, p in classifier.named_parameters()}
-    logits: Tensor = torch.func.functional_call(classifier, weights, (code,))
-    chance = math.log(logits.shape[1])
-    known = (speaker >= 0).any()
-    return finds, F.relu(0.95 * chance - known_cross_entropy(logits, speaker)) * known
+    own = torch.arange(len(speaker), device=speaker.device)
+    alike = (speaker[:, None] == speaker) & (speaker >= 0) & (own[:, None] != own)
+
+    def loss(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits.masked_fill(alike, -torch.inf), own)
+
+    embedding = embedding.detach()
+    weights = {name: p.detach() for name, p in seeker.named_parameters()}
+    hidden: Tensor = loss(torch.func.functional_call(seeker, weights, (code, embedding)))
+    chance = (len(own) - alike.sum(1)).float().log().mean()
+    return loss(seeker(code.detach(), embedding)), F.relu(0.95 * chance - hidden)

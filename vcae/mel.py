@@ -89,8 +89,12 @@ class LogMel(nn.Module):
             if ragged and cache is not None:
                 raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
             wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
-        frames = wav.squeeze(1).unfold(-1, c.win_length, c.hop_length)  # (B, T, win_length)
-        with torch.autocast(wav.device.type, enabled=False):
-            magnitude = torch.fft.rfft(frames.to(self.window.dtype) * self.window, n=c.n_fft).abs()
+        return self.of_windows(wav.squeeze(1).unfold(-1, c.win_length, c.hop_length))
+
+    def of_windows(self, windows: Tensor) -> Tensor:
+        """The mel of a signal already cut into windows: (B, T, win_length) -> (B, n_mels, T)."""
+        c = self.config
+        with torch.autocast(windows.device.type, enabled=False):
+            magnitude = torch.fft.rfft(windows.to(self.window.dtype) * self.window, n=c.n_fft).abs()
             mel = magnitude @ self.filterbank  # (B, T, n_mels)
-        return mel.clamp(min=c.floor).log().transpose(1, 2).to(wav.dtype)  # (B, n_mels, T)
+        return mel.clamp(min=c.floor).log().transpose(1, 2).to(windows.dtype)  # (B, n_mels, T)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vcae.errors import VcaeError
 
@@ -40,6 +41,24 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write files into, which are moved to `path` in the end, or nowhere where that fails.
+
+    Raises OutputError where `path` is there and no empty folder, and for an OSError.
+    """
+    with _explained(path):
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise OutputError(f"{path}: is there already; name a new folder, or an empty one")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: folder {path.parent} does not exist; create it first")
+        with TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as unfinished:
+            yield Path(unfinished)
+            path.mkdir(exist_ok=True)
+            for file in Path(unfinished).iterdir():
+                file.rename(path / file.name)
 
 
 @contextmanager

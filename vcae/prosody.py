@@ -69,7 +69,8 @@ class ProsodyEncoder(nn.Module):
         """(B, n_mels, T) -> (B, 3, T)."""
         exact = mel.to(self.output.weight.dtype)
         pitch, voicing = self.logits(exact, cache)
-        log_f0 = (pitch.softmax(1) * self.pitches[:, None]).sum(1, keepdim=True) + LOG_MIDDLE
+        pitch = pitch.to(self.pitches.dtype).softmax(1)
+        log_f0 = (pitch * self.pitches[:, None]).sum(1, keepdim=True) + LOG_MIDDLE
         energy = delay(energy_of(exact), self.delay, cache, self)
         return torch.cat([log_f0, voicing.sigmoid(), energy], dim=1).to(mel.dtype)
 

@@ -126,14 +126,14 @@ class Voice:
             raise VoiceError(f"weights {weights} cannot be mixed; give numbers from 0 on, not all 0")
         if len({v.made_by for v in voices}) > 1:
             raise VoiceError("voices made with different weights cannot be mixed; make them again with one")
-        share = torch.tensor(weights) / sum(weights)
-        embedding = torch.stack([v.embedding for v in voices], dim=-1) @ share
-        tokens = torch.stack([v.tokens for v in voices], dim=-1) @ share
+        shares = [w / sum(weights) for w in weights]
+        embedding = torch.stack([v.embedding for v in voices], dim=-1) @ torch.tensor(shares)
+        tokens = torch.stack([v.tokens for v in voices], dim=-1) @ torch.tensor(shares)
         if pool_pitch:
             f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
         else:
             mean, std, frames = (
-                sum(float(s) * x for s, x in zip(share, values, strict=True))
+                sum(s * x for s, x in zip(shares, values, strict=True))
                 for values in zip(*((v.f0.mean, v.f0.std, v.f0.frames) for v in voices), strict=True)
             )
             f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR  # which they hold already

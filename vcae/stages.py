@@ -97,13 +97,7 @@ class AutoencoderStage(Stage):
         self.sampler = sampler
         self.log_mel = LogMel(config.mel)
         self.margin = losses.MarginClassifier(config.speaker_dim, sampler.speakers)
-        self.leak = nn.Sequential(  # finds the speaker in the content code
-            Conv1d(config.content_dim, 128, 5),
-            nn.GELU(),
-            nn.AdaptiveAvgPool1d(1),
-            nn.Conv1d(128, sampler.speakers, 1),
-            nn.Flatten(),
-        )
+        self.leak = losses.SpeakerSeeker(config.content_dim, config.speaker_dim)
         self.phones = nn.Sequential(
             Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1)
         )
@@ -116,13 +110,14 @@ class AutoencoderStage(Stage):
             "voicing": 0.2,
             "margin": 0.1,
             "leak": 1.0,
-            "hide": 0.05,
-            "phones": 0.3,
+            "hide": 0.4,
+            "phones": 0.6,
             "bottleneck": 1.0,
-            "adversary": 0.05,
-            "matching": 0.3,
-            "speaker": 0.3,
+            "adversary": 0.1,
+            "matching": 0.5,
+            "speaker": 0.5,
             "content": 0.3,
+            "words": 0.4,
             "discriminator": 1.0,
         }
 
@@ -189,7 +184,9 @@ class AutoencoderStage(Stage):
             "bottleneck": out["code"].loss,
         }
         z = out["code"].z
-        result["leak"], result["hide"] = losses.leak_losses(self.leak, z, batch.speaker)
+        result["leak"], result["hide"] = losses.leak_losses(
+            self.leak, z, out["speaker"].embedding, batch.speaker
+        )
         # Code frame i ends with mel frame 2 i + 1 and speaks of two frames earlier, so of label i - 1.
         result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
         if "adversary" in phase.started:
@@ -211,16 +208,22 @@ class AutoencoderStage(Stage):
         mel = mel[..., : mel.shape[-1] // 2 * 2]
         # The encoder only judges here: trained to agree with itself, it would say less and less. And what is
         # made up must not count for its statistics of the corpus.
-        fixed = {name: p.detach() for name, p in model.content.named_parameters()}
-        model.content.eval()
-        again = torch.func.functional_call(model.content, fixed, (mel,))
-        model.content.train(self.training)
+        content, words = (
+            {name: p.detach() for name, p in network.named_parameters()}
+            for network in (model.content, self.phones)
+        )
+        model.content.eval(), model.bottleneck.eval()
+        again = torch.func.functional_call(model.content, content, (mel,))
+        logits = torch.func.functional_call(self.phones, words, (model.bottleneck(again).z,))
+        model.content.train(self.training), model.bottleneck.train(self.training)
         # Both are in step with the source: the decoder's delay is cut off already.
         before = out["content"].detach()[kept:, :, : again.shape[-1]]
+        phones = out["batch"].phones[kept:, : again.shape[-1] - 1]
         voice = self.judge.encode(mel).embedding
         return {
             "speaker": 1 - (voice * out["speaker_in"].detach()[kept:]).sum(1).mean(),
             "content": F.l1_loss(again, before),
+            "words": losses.known_cross_entropy(logits[..., 1:], phones),
         }
 
     def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:

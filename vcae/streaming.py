@@ -61,7 +61,9 @@ class Stream:
         """
         rate, device = log_mel.config.sample_rate, log_mel.window.device
         self.log_mel, self.autoencoder, self.vocoder = log_mel, autoencoder, vocoder
-        self._speaker = SpeakerCode(target.embedding[None].to(device), target.tokens[None].to(device))
+        speaker = SpeakerCode(target.embedding[None].to(device), target.tokens[None].to(device))
+        with torch.inference_mode():
+            self._style = autoencoder.decoder.style(speaker)
         self._pitch = _Pitch(target.f0, pitch_shift, f0, autoencoder.content.stride)
         self._inward = Resampler(sample_rate, rate)
         self._outward = Resampler(rate, output_rate)
@@ -136,7 +138,7 @@ class Stream:
         x = torch.from_numpy(wav * before)[None, None].to(self.log_mel.window.device)
         code, prosody = self.autoencoder.encode(self.log_mel(x, self._cache), self._cache)
         prosody = self._pitch.move(prosody)
-        mel = self.autoencoder.decode(code.z, prosody, self._speaker, self._cache)
+        mel = self.autoencoder.decode(code.z, prosody, self._style, self._cache)
         out = self.vocoder(mel, prosody, self._cache)[0, 0].cpu().numpy()
         converted: Samples = out * after
         return converted

@@ -54,7 +54,7 @@ class Vocoder(nn.Module):
         self.norm = ChannelNorm(config.width)
         self.filters = Pointwise(config.width, 4 * bins)
         nn.init.normal_(self.filters.weight, std=0.01)
-        self.filters.bias.data.zero_()  # type: ignore[union-attr]
+        nn.init.zeros_(self.filters.bias)
 
         window, hop = torch.hann_window(mel.win_length), mel.hop_length
         # Scaled so that the spectra of both sources, pulses and noise, are about flat with magnitude 1.
@@ -72,43 +72,51 @@ class Vocoder(nn.Module):
 
     def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
+        return self._overlap_add(self.windows(mel, prosody, self.phase(prosody, cache), cache), cache)
+
+    def windows(self, mel: Tensor, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> Tensor:
+        """What is to be overlapped and added: (B, n_mels, T), (B, 3, T), (B, T) -> (B, win_length, T).
+
+        `phase` is where F0 is in its cycle in the middle of each frame, as `phase` gives it.
+        """
         x = torch.cat([self.config.mel.standardise(mel), features(prosody)], dim=1)
         x = self.filters(self.norm(self.blocks(self.input(x, cache), cache)))  # (B, 4 bins, T)
         with torch.autocast(x.device.type, enabled=False):
             gain_h, phase_h, gain_n, phase_n = x.float().chunk(4, dim=1)  # (B, bins, T) each
             envelope = self.envelope @ (mel.float() - self.level)  # (B, bins, T), log-magnitude
-            harmonics, noise = self.source(prosody.float(), cache)  # (B, bins, T) each, complex
+            harmonics, noise = self.source(prosody.float(), phase, cache)  # (B, bins, T) each, complex
             spectrum = harmonics * torch.polar((envelope + gain_h).clamp(max=7).exp(), phase_h)
             spectrum = spectrum + noise * torch.polar((envelope + gain_n - 1).clamp(max=7).exp(), phase_n)
             frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
-            return self._overlap_add(frames * self.window[:, None], cache)
+            return frames * self.window[:, None]
 
     @torch.no_grad()
-    def source(self, prosody: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
+    def source(self, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
         """Spectra of the voiced and of the noise source, both about flat with magnitude 1.
 
-        (B, 3, T) -> 2 x (B, bins, T), complex. Within a frame F0 stays; the phase goes on from frame to
-        frame.
+        (B, 3, T), (B, T) -> 2 x (B, bins, T), complex. Within a frame F0 stays.
         """
-        c = self.config.mel
-        log_f0, voicing = prosody[:, 0], prosody[:, 1]  # (B, T)
-        exact = log_f0.double().exp() / c.sample_rate  # cycles a sample
-        f0 = exact.float().unsqueeze(-1)  # (B, T, 1)
-        middle = self._phase(exact * c.hop_length, voicing.double(), cache)  # (B, T), cycles
-        cycles = middle.frac().float().unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
-        pulses = _harmonics(cycles, 0.5 / f0) * voicing.unsqueeze(-1)
-        sources = torch.stack([pulses, self._noise(pulses, cache)], dim=-2)  # (B, T, 2, win_length)
-        harmonics, hiss = torch.fft.rfft(sources * self.analysis).movedim(1, -1).unbind(1)
+        f0 = self._f0(prosody).float().unsqueeze(-1)  # (B, T, 1)
+        cycles = phase.unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
+        pulses = _harmonics(cycles, 0.5 / f0) * prosody[:, 1].unsqueeze(-1)
+        sources = zip((pulses, self._noise(pulses, cache)), self.analysis, strict=True)
+        harmonics, hiss = (torch.fft.rfft(x * window).mT for x, window in sources)
         return harmonics, hiss
 
-    def _phase(self, advance: Tensor, voicing: Tensor, cache: Cache | None) -> Tensor:
-        """Running phase in cycles, float64: (B, T) -> (B, T).
+    def _f0(self, prosody: Tensor) -> Tensor:
+        """F0 in cycles a sample, float64: (B, 3, T) -> (B, T)."""
+        return prosody[:, 0].double().exp() / self.config.mel.sample_rate
 
-        Where there is no voice the phase is forgotten little by little, so that it stays small and the
-        rounding errors of a stream do not add up for ever. The recurrence is solved for ever longer steps,
-        log2(T) of them (Hillis and Steele, 1986).
+    @torch.no_grad()
+    def phase(self, prosody: Tensor, cache: Cache | None = None) -> Tensor:
+        """Where F0 is in its cycle in the middle of each frame, from 0 to 1: (B, 3, T) -> (B, T).
+
+        It goes on from frame to frame, added up in float64. Where there is no voice it is forgotten little by
+        little, so that it stays small and the rounding errors of a stream do not add up for ever. The
+        recurrence is solved for ever longer steps, log2(T) of them (Hillis and Steele, 1986).
         """
-        keep, phase = (2 * voicing).clamp(max=1), advance.clone()
+        keep = (2 * prosody[:, 1].double()).clamp(max=1)
+        phase = self._f0(prosody) * self.config.mel.hop_length
         if cache is not None and (self, "phase") in cache:
             phase[:, 0] += keep[:, 0] * cache[self, "phase"]
         step = 1
@@ -118,7 +126,7 @@ class Vocoder(nn.Module):
             step *= 2
         if cache is not None:
             cache[self, "phase"] = phase[:, -1]
-        return phase
+        return phase.frac().float()
 
     def _noise(self, like: Tensor, cache: Cache | None) -> Tensor:
         """The noise of every window: like (B, T, win_length) -> (B, T, win_length)."""
