@@ -33,7 +33,7 @@ INFERENCE = [
     "session",
     "devices",
 ]
-# Beside it, and never imported by it: training, then what judges the outcome.
+# Beside it, and never imported by it: training, then what judges the outcome, and what takes it elsewhere.
 BESIDE = [
     "corpora",
     "augment",
@@ -50,6 +50,8 @@ BESIDE = [
     "report",
     "evaluation",
     "bench",
+    "export",
+    "export_example",
 ]
 # On top: the public names and the command line, with its helpers. These may import inference as they like,
 # and the rest only in a function.

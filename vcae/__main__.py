@@ -406,6 +406,23 @@ def _list_devices() -> None:
 
 
 @app.command
+def export(onnx: Path, weights: Weights = None) -> None:
+    """Write the networks as ONNX graphs, and an example that converts with them, without torch or vcae.
+
+    Args:
+        onnx: a new folder, or an empty one
+    """
+    try:
+        from vcae.export import export_onnx
+    except ImportError as error:
+        message = f"exporting needs {error.name}; install it with `pip install 'vcae[export]'`"
+        raise VcaeError(message) from None
+    converter = _load(weights, "cpu")
+    with err.status("Tracing the networks") if err.is_terminal else nullcontext():
+        export_onnx(converter, onnx)
+
+
+@app.command
 def demo(
     host: str = "127.0.0.1",
     port: int = 7860,
