@@ -1,5 +1,6 @@
 """The recipes as a user runs them, and the README's own commands."""
 
+import math
 import os
 import re
 import shlex
@@ -12,8 +13,10 @@ import torch
 
 import vcae
 from vcae.audio import read
+from vcae.trials import Trial
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "recipes"))
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -53,6 +56,43 @@ def test_the_curves_are_drawn(toy, tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("recipe", ["evaluate_bundled", "evaluate_conditions"])
+def test_an_evaluation_says_which_corpus_is_missing(recipe, tmp_path):
+    done = run(sys.executable, f"recipes/{recipe}.py", "--corpora", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr == f"{tmp_path / 'librispeech'}: no such folder\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reference_gets_noise_of_the_level_asked_for():
+    import evaluate_conditions
+
+    clean = read(ROOT / "demo/voices/vcc2016-SF1-200001.flac", 16_000)
+    noise = evaluate_conditions.noisy(clean, 10.0).samples - clean.samples
+    assert abs(10 * math.log10((clean.samples**2).mean() / (noise**2).mean()) - 10) < 0.1
+
+
+def test_less_reference_is_a_part_of_it():
+    import evaluate_conditions
+
+    given: list[float] = []
+
+    class Listener:
+        sample_rate = 16_000
+
+        def voice(self, audios):
+            given.append(sum(audio.duration for audio in audios))
+
+        def convert(self, source, voice): ...
+
+    recordings = tuple(sorted((ROOT / "demo/voices").glob("vcc2016-*.flac"))[:3])
+    trial = Trial("t", recordings[0], "a", "b", recordings)
+    for system in evaluate_conditions.references(Listener()).values():
+        system(trial)
+    assert given[:2] == [1.5, 3.0]
+    assert given[1] < given[2] < given[3] == pytest.approx(given[4])
+
+
 def blocks() -> list[str]:
     """Every command line in the README, continued and commented lines made plain."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,7 +118,7 @@ def test_ci_runs_the_second_command_of_the_readme():
 def test_every_command_in_the_readme_exists():
     names = {shlex.split(line)[1] for line in blocks() if line.startswith("vcae ")}
     of_users = {"convert", "voice", "mix", "embed", "reconstruct", "stream"}
-    assert names == of_users | {"trials", "evaluate", "probe"}
+    assert names == of_users | {"trials", "evaluate", "probe", "export"}
     for path in re.findall(r"recipes/\w+\.py", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert (ROOT / path).is_file()
 

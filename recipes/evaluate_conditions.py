@@ -1,0 +1,179 @@
+"""Score the bundled weights under the conditions that users bring, and write that table of the model card.
+
+    python recipes/evaluate_conditions.py --corpora CORPORA --out runs/conditions --write-card
+
+Less reference and noisier reference, from one kind of voice to another, children, accents, other languages.
+Every row is converted, and judged against clean recordings of the target, by the judges of `vcae evaluate`.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import evaluate_bundled
+import numpy as np
+import torch
+import tyro
+from platformdirs import user_cache_path
+
+import vcae
+from vcae.audio import Audio, read
+from vcae.augment import add_noise, colour
+from vcae.corpora import Utterance, read_corpora
+from vcae.errors import VcaeError
+from vcae.evaluation import Memory, Panel, System, evaluate
+from vcae.prosody import f0_labels
+from vcae.results import Evaluation
+from vcae.trials import Trial, make_trials
+
+MEASURES = ("cosine to target", "nearer to target", "WER", "DistillMOS", "F0 correlation")
+CHILDREN = ("speechocean762/5039", "speechocean762/9034")
+"""Twelve and fifteen years old; among the speakers that training only validates with."""
+LOW = 165.0
+"""Hz: a speaker whose median F0 is below is taken for a low voice."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to score, and where to put it."""
+
+    corpora: Path
+    """Folder with the unpacked corpora: librispeech, asterisk, speechocean762, festvox-ru."""
+    transcripts: Path | None = None
+    """Folder of NAME.tsv with transcripts."""
+    out: Path = Path("runs/conditions")
+    """A new folder for recordings."""
+    trials: int = 30
+    """How many for each row."""
+    cache: Path | None = None
+    """Where what judges heard is kept; default: the user's cache folder."""
+    write_card: bool = False
+    """Write the table into the model card of the bundled weights."""
+
+
+def references(converter: vcae.Converter) -> dict[str, System]:
+    """Conversions of a trial with more or less, and better or worse, of its references."""
+
+    def by(change: Callable[[list[Audio]], list[Audio]]) -> System:
+        def convert(trial: Trial) -> Audio:
+            recordings = [read(path, converter.sample_rate) for path in trial.references]
+            return converter.convert(trial.source, converter.voice(change(recordings)))
+
+        return convert
+
+    def first(seconds: float) -> Callable[[list[Audio]], list[Audio]]:
+        return lambda found: [Audio(found[0].samples[: round(seconds * rate)], rate)]
+
+    rate = converter.sample_rate
+    return {
+        "reference: first 1.5 s of a recording": by(first(1.5)),
+        "reference: first 3 s of a recording": by(first(3.0)),
+        "reference: a recording": by(lambda found: found[:1]),
+        "reference: three recordings": by(lambda found: found),
+        "reference: three, with pink noise at 10 dB SNR": by(lambda found: [noisy(x, 10.0) for x in found]),
+    }
+
+
+def noisy(audio: Audio, snr_db: float) -> Audio:
+    """With pink noise."""
+    wav = torch.from_numpy(audio.samples)[None, None]
+    white = torch.randn(wav.shape, generator=torch.Generator().manual_seed(len(audio.samples)))
+    pink = colour(white, torch.ones(1))
+    return Audio(add_noise(wav, pink, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
+
+
+def median_f0(utterances: Sequence[Utterance]) -> float:
+    """Of a speaker, in Hz."""
+    f0 = np.concatenate([f0_labels(read(u.path, 16_000).samples, 16_000, 160) for u in utterances[:5]])
+    return float(np.median(f0[f0 > 0]))
+
+
+def kinds(options: Options) -> dict[str, list[Trial]]:
+    """Trials from one kind of voice to another."""
+    everyone = read_corpora(
+        options.corpora, ["librispeech", "asterisk", "speechocean762", "festvox-ru"], options.transcripts
+    )
+    readers = [u for u in everyone if u.held_out == "test"]
+    of = {s: [u for u in readers if u.speaker == s] for s in sorted({u.speaker for u in readers})}
+    low = {speaker for speaker, said in of.items() if median_f0(said) < LOW}
+
+    def drawn(name: str, wanted: Callable[[Trial], bool], utterances: Sequence[Utterance]) -> list[Trial]:
+        found = [t for t in make_trials(utterances, references=3) if wanted(t)]
+        if not found:
+            raise VcaeError(f"{options.corpora}: nothing there for '{name}'; unpack all corpora")
+        order = np.random.default_rng(0).permutation(len(found))
+        return [found[k] for k in order[: options.trials]]
+
+    children = [u for u in everyone if u.speaker in CHILDREN]
+    # Half of them: enough to be spoken by, and to speak to.
+    some = [u for speaker in islice(of, 5) for u in of[speaker]]
+    foreign = [u for u in everyone if u.language in ("es", "fr", "it", "ru")]
+    accented = [u for u in everyone if u.held_out == "development" and u.corpus == "speechocean762"]
+    lists: dict[str, tuple[Callable[[Trial], bool], list[Utterance]]] = {
+        "low voice to high": (lambda t: t.source_speaker in low and t.target_speaker not in low, readers),
+        "high voice to low": (lambda t: t.source_speaker not in low and t.target_speaker in low, readers),
+        "low to low, high to high": (
+            lambda t: (t.source_speaker in low) == (t.target_speaker in low),
+            readers,
+        ),
+        "child to reader": (
+            lambda t: t.source_speaker in CHILDREN and t.target_speaker in of,
+            children + some,
+        ),
+        "reader to child": (
+            lambda t: t.source_speaker in of and t.target_speaker in CHILDREN,
+            children + some,
+        ),
+        "Mandarin accent to reader": (
+            lambda t: t.source_speaker not in of and t.target_speaker in of,
+            accented + some,
+        ),
+        "reader to Mandarin accent": (
+            lambda t: t.source_speaker in of and t.target_speaker not in of,
+            accented + some,
+        ),
+        "Spanish, French, Italian, Russian to reader": (
+            lambda t: t.language != "en" and t.target_speaker in of,
+            foreign + some,
+        ),
+    }
+    return {name: drawn(name, wanted, said) for name, (wanted, said) in lists.items()}
+
+
+def row(name: str, evaluation: Evaluation, system: str) -> list[str]:
+    """What is measured of a system, on a line."""
+    summary = evaluation.summary(system)
+    cells = [f"{v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" if (v := summary.get(m)) else "" for m in MEASURES]
+    return [name, str(len(evaluation.results[system])), *cells]
+
+
+def main(options: Options) -> None:
+    """All rows. Raises VcaeError."""
+    converter = vcae.load()
+    panel = Panel.complete(Memory(options.cache or user_cache_path("vcae") / "heard"))
+    test = [
+        u for u in read_corpora(options.corpora, ["librispeech"], options.transcripts) if u.held_out == "test"
+    ]
+    rows = [["", "trials", *MEASURES]]
+    systems = references(converter)
+    found = evaluate(make_trials(test, options.trials), systems, options.out, panel)
+    rows += [row(name, found, name) for name in systems]
+    for name, trials in kinds(options).items():
+        system: dict[str, System] = {
+            name: lambda t: converter.convert(t.source, converter.voice(list(t.references)))
+        }
+        rows.append(row(name, evaluate(trials, system, options.out, panel), name))
+    table = evaluate_bundled.markdown(rows)
+    print(table)
+    if options.write_card:
+        evaluate_bundled.write_part("conditions", table)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except VcaeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
