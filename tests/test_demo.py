@@ -24,8 +24,6 @@ pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
-pytestmark = pytest.mark.xdist_group("demo")  # one server and one browser serve all of them
-
 RATE = 16_000
 SOURCE, MAN, OTHER_MAN = (
     VOICES / name

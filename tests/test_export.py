@@ -28,9 +28,6 @@ REASON = "exporting needs the extra `export`"
 onnxruntime = pytest.importorskip("onnxruntime", reason=REASON)
 export = pytest.importorskip("vcae.export", reason=REASON)
 
-# The graphs are made once, which takes most of the time.
-pytestmark = pytest.mark.xdist_group("export")
-
 RATE = 16_000
 MEL = MelConfig()
 CAUSAL = ["content", "prosody", "decoder", "vocoder"]
