@@ -28,6 +28,9 @@ TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
 FOLDER = Path(__file__).parent
 FORGET = 3600  # seconds until a recording is deleted
 WAITING = 32  # users in the queue; more are told to come back
+# Of the footer, which style.css does not reach: on a phone, it is above the button that stays within reach.
+FOOTER = "footer { padding-bottom: 4rem !important } footer .divider { display: none !important }"
+HEAD = f"<style>@media (max-width: 640px) {{ {FOOTER} }}</style>"
 
 
 def page(studio: Studio) -> gr.Blocks:
@@ -106,6 +109,7 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
             share=share,
             theme=theme,
             css_paths=FOLDER / "style.css",
+            head=HEAD,
             allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
             footer_links=["api", "settings"],

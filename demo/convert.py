@@ -65,9 +65,7 @@ def tab(studio: Studio) -> None:
                 download = gr.DownloadButton("Download", visible=False)
         with gr.Row():
             pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
-            strength = gr.Slider(
-                0, 100, 100, step=5, label="Strength", info="in %; 0 keeps the source's voice"
-            )
+            strength = gr.Slider(0, 100, 100, step=5, label="Strength", info="in %; 0 changes nothing")
             second = gr.Dropdown(
                 [NOBODY, *SAMPLES], value=NOBODY, label="Mix in", info="a second voice", filterable=False
             )

@@ -47,6 +47,7 @@ def picker(studio: Studio, first: str) -> Picker:
             file_types=["audio"],
             height=160,
         )
+        gr.HTML(f"<p class='hint'>Some seconds each; at most {MAX_REFERENCE / 60:g} minutes.</p>")
         spoken = gr.Audio(
             sources=["microphone"],
             type="filepath",
