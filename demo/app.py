@@ -28,9 +28,6 @@ TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
 FOLDER = Path(__file__).parent
 FORGET = 3600  # seconds until a recording is deleted
 WAITING = 32  # users in the queue; more are told to come back
-# Of the footer, which style.css does not reach: on a phone, it is above the button that stays within reach.
-FOOTER = "footer { padding-bottom: 4rem !important } footer .divider { display: none !important }"
-HEAD = f"<style>@media (max-width: 640px) {{ {FOOTER} }}</style>"
 
 
 def page(studio: Studio) -> gr.Blocks:
@@ -38,7 +35,7 @@ def page(studio: Studio) -> gr.Blocks:
     with gr.Blocks(
         title="vcae: say it in another voice", analytics_enabled=False, delete_cache=(60, FORGET)
     ) as blocks:
-        gr.HTML((FOLDER / "head.html").read_text("utf-8"))
+        gr.HTML((FOLDER / "header.html").read_text("utf-8"))
         with gr.Tabs():
             for tab in TABS:
                 tab(studio)
@@ -109,7 +106,7 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
             share=share,
             theme=theme,
             css_paths=FOLDER / "style.css",
-            head=HEAD,
+            head_paths=FOLDER / "head.html",
             allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
             footer_links=["api", "settings"],
