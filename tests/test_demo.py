@@ -472,10 +472,10 @@ def test_live_tells_what_is_missing(visit):
         ),
     ):
         user.page.evaluate(f"() => {{ {without} }}")
-        with user.page.expect_response(lambda r: "/queue/data" in r.url) as answer:
-            user.page.get_by_role("button", name="Start").click()
+        # A press that comes while the page still waits for the answer to the last one is lost.
+        user.page.wait_for_timeout(1000)
+        user.page.get_by_role("button", name="Start").click()
         expect(user.page.locator("[data-live=state]")).to_contain_text(told)
-        answer.value.finished()  # until then, the page takes no other press
 
 
 NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, [role=slider]")]
