@@ -120,11 +120,13 @@ def tab(studio: Studio) -> None:
         cancelled.add(request.session_hash)
 
     shown = {"show_progress": "hidden", "api_visibility": "private"}
-    running = [go.click(run, settings, outputs, **shown)]
+    # Whoever presses again while the picture is still being drawn is heard then.
+    later = {**shown, "trigger_mode": "always_last"}
+    running = [go.click(run, settings, outputs, **later)]
     for button, example in zip(examples, EXAMPLES, strict=True):
         values = str(SAMPLES[example.source]), example.voice, example.second
         filled = button.click(lambda v=values: v, None, [source, voice.choice, second], queue=False, **shown)
-        running.append(filled.then(run, settings, outputs, **shown))
+        running.append(filled.then(run, settings, outputs, **later))
     for event in running:
         event.then(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})")
     stop.click(cancel, None, None, queue=False, **shown)

@@ -71,7 +71,9 @@ def tab(studio: Studio) -> None:
 
     open_microphone = "async (_, ...others) => [await window.live.open(), ...others]"
     shown: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    begun = start.click(begin, [rate, pitch, *voice.inputs], ticket, js=open_microphone, **shown)
+    begun = start.click(
+        begin, [rate, pitch, *voice.inputs], ticket, js=open_microphone, trigger_mode="always_last", **shown
+    )
     begun.then(None, ticket, None, js="(ticket) => window.live.run(ticket)")
     stop.click(None, None, None, js="() => window.live.stop()")
 
