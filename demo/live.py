@@ -34,6 +34,7 @@ def tab(studio: Studio) -> None:
     """Choose a voice, press a button, speak."""
     seats = Seats()
     studio.routes.append(Route("/live/{ticket}", seats.convert, methods=["POST"]))
+    studio.later(studio.converter.trace)
     stream = studio.converter.stream
     latency = 1000 * stream(studio.sample("Man 1")).latency / studio.rate
     with gr.Tab("Live", id="live"):

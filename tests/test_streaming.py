@@ -13,6 +13,7 @@ import vcae
 from vcae import Audio, Converter, VcaeError
 from vcae.audio import Recording, loudness, resample
 from vcae.autoencoder import Autoencoder
+from vcae.bottleneck import BOTTLENECKS
 from vcae.streaming import _Level
 from vcae.vocoder import Vocoder
 
@@ -94,6 +95,22 @@ def test_a_stream_of_the_bundled_weights_gives_what_convert_gives():
     voice, source = bundled.voice(CLIPS[-1]), vcae.audio.read(CLIPS[0], RATE).samples[:40_001]
     out = run(as_convert(bundled, voice, source), blocks_of(source, 1_234))
     np.testing.assert_allclose(out, bundled.convert(Audio(source, RATE), voice).samples, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", BOTTLENECKS)
+def test_tracing_changes_nothing_even_in_the_middle_of_a_stream(kind, source):
+    """Whole steps, which are traced, among blocks that are not."""
+    config = dataclasses.replace(TINY, bottleneck={"kind": kind})
+    converter = Converter(seeded(Autoencoder, config), seeded(Vocoder, TINY_VOCODER))
+    voice = converter.voice(CLIPS[-1])
+    blocks = [*blocks_of(source[:6_400], 320), source[6_400:9_000], *blocks_of(source[9_000:], 320)]
+    expected = run(converter.stream(voice), blocks)
+    stream = converter.stream(voice)
+    before = [stream.feed(block) for block in blocks[:5]]
+    converter.trace()
+    assert converter._chain._traced
+    np.testing.assert_allclose(np.concatenate([*before, run(stream, blocks[5:])]), expected, atol=1e-5)
+    np.testing.assert_allclose(run(converter.stream(voice), blocks), expected, atol=1e-5)
 
 
 def test_options_are_those_of_convert(converter, voice, source):

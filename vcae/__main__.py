@@ -145,6 +145,7 @@ def stream(
         strength=strength,
         source_voice=converter.voice(paths.references(source_voice)) if source_voice else None,
     )
+    converter.trace()
     _make_ready(begin(), round(seconds * rates[0]))
     session = Session(begin(), *rates, reserve / 1000)
     by_hand = _run(session, ends(session))

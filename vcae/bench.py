@@ -100,6 +100,7 @@ def bench(weights: Path | None = None, seconds: Sequence[int] = (10, 600), quick
     source = signal(length, converter.sample_rate)
     one = "one thread, blocks of a second"
     speeds = [_speed(one, lambda: _stream(converter, source, 1.0), length, rounds, 1)]
+    converter.trace()
     blocks = _blocks(converter, source)
     if threads > 1:
         every = f"{threads} threads, blocks of a second"

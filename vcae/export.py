@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim
 
 from vcae.audio import LEVEL
 from vcae.autoencoder import AutoencoderConfig
 from vcae.bottleneck import VQ
-from vcae.cache import Cache
 from vcae.converter import Converter
 from vcae.mel import LogMel
+from vcae.network import Network
 from vcae.output import new_folder
 from vcae.prosody import LOG_MIDDLE
 from vcae.speaker import SpeakerCode
@@ -81,60 +81,6 @@ def shapes(config: AutoencoderConfig, steps: Any) -> dict[str, tuple[Any, ...]]:
         "embedding": (1, config.speaker_dim),
         "tokens": (1, config.token_dim, config.tokens),
     }
-
-
-class Network(nn.Module):
-    """What becomes a graph: a function of named tensors that uses modules, and then a cache of theirs.
-
-    Until `keep_cache` the inputs are whole signals, and the cache stays inside.
-    """
-
-    def __init__(self, call: Callable[..., Any], inputs: str, outputs: str, **modules: nn.Module) -> None:
-        """`call` takes the inputs, by their order, and a cache; its outputs are one tensor or a tuple."""
-        super().__init__()
-        self.call = call
-        self.inputs, self.outputs = inputs.split(), outputs.split()
-        self.owners: list[object] = []
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def zeros(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """An example of the inputs."""
-        return {name: torch.zeros(shapes[name]) for name in self.inputs}
-
-    def keep_cache(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From now on, take the cache behind the inputs, a tensor for each owner; what they begin with."""
-        cache = _Asked()
-        self.call(*inputs.values(), cache)
-        names = {module: name for name, module in self.named_modules()}
-        begin = {}
-        for owner, kept in cache.items():
-            module, *part = owner if isinstance(owner, tuple) else (owner,)
-            first = cache.first[owner]
-            first = torch.zeros_like(kept) if first is None else first.expand_as(kept).contiguous()
-            begin[".".join(["cache", names[module], *part])] = first
-        self.owners = list(cache)
-        return begin
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Inputs and cache -> outputs and the cache for the next block."""
-        count = len(self.inputs)
-        cache: Cache = dict(zip(self.owners, tensors[count:], strict=True))
-        out = self.call(*tensors[:count], cache)
-        outputs = (out,) if isinstance(out, Tensor) else out
-        return (*outputs, *(cache[owner] for owner in self.owners))
-
-
-class _Asked(dict[object, Tensor]):
-    """A cache that notes what is taken in place of what it does not hold: None, for zeros, or a tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first: dict[object, Tensor | None] = {}
-
-    def get(self, owner: object, default: Any = None) -> Any:
-        self.first.setdefault(owner, default)
-        return super().get(owner, default)
 
 
 def networks(converter: Converter) -> dict[str, Network]:

@@ -10,12 +10,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vcae.audio import LEVEL, Resampler, Samples, is_sound
-from vcae.autoencoder import Autoencoder
 from vcae.cache import Cache
-from vcae.mel import LogMel
+from vcae.chain import Chain
 from vcae.prosody import F0Statistics, shift
 from vcae.speaker import SpeakerCode, Voice
-from vcae.vocoder import Vocoder
 
 _F0_MEMORY = 2000  # voiced frames, 20 s; what came before is forgotten little by little
 
@@ -39,13 +37,9 @@ class Stream:
 
     def __init__(
         self,
-        log_mel: LogMel,
-        autoencoder: Autoencoder,
-        vocoder: Vocoder,
+        chain: Chain,
         target: Voice,
         *,
-        step: int,
-        late: int,
         longest: int,
         sample_rate: int,
         output_rate: int,
@@ -55,16 +49,16 @@ class Stream:
     ) -> None:
         """Start in silence.
 
-        step, late and longest are in samples at the networks' rate: what they take whole numbers of, how
-        late their output is, and the most, in whole steps, that they are given at once. sample_rate and
-        output_rate, in Hz, are of what is fed and given. f0 and level, in dBFS, are the source's.
+        longest is the most, in samples at the networks' rate and whole steps, that they are given at once.
+        sample_rate and output_rate, in Hz, are of what is fed and given. f0 and level, in dBFS, are the
+        source's.
         """
-        rate, device = log_mel.config.sample_rate, log_mel.window.device
-        self.log_mel, self.autoencoder, self.vocoder = log_mel, autoencoder, vocoder
-        speaker = SpeakerCode(target.embedding[None].to(device), target.tokens[None].to(device))
+        rate, step, late = chain.sample_rate, chain.step, chain.delay
+        self._chain = chain
+        speaker = SpeakerCode(target.embedding[None].to(chain.device), target.tokens[None].to(chain.device))
         with torch.inference_mode():
-            self._style = autoencoder.decoder.style(speaker)
-        self._pitch = _Pitch(target.f0, pitch_shift, f0, autoencoder.content.stride)
+            self._style = chain.autoencoder.decoder.style(speaker)
+        self._pitch = _Pitch(target.f0, pitch_shift, f0, chain.stride)
         self._inward = Resampler(sample_rate, rate)
         self._outward = Resampler(rate, output_rate)
         self._step, self._late, self._longest = step, late, longest
@@ -135,11 +129,10 @@ class Stream:
     def _network(self, wav: Samples) -> Samples:
         """Whole steps (N,) -> (N,), `_late` samples late, at the level of the source."""
         before, after = self._level.gains(wav)
-        x = torch.from_numpy(wav * before)[None, None].to(self.log_mel.window.device)
-        code, prosody = self.autoencoder.encode(self.log_mel(x, self._cache), self._cache)
+        x = torch.from_numpy(wav * before)[None, None].to(self._chain.device)
+        z, prosody = self._chain.analyse(x, self._cache)
         prosody = self._pitch.move(prosody)
-        mel = self.autoencoder.decode(code.z, prosody, self._style, self._cache)
-        out = self.vocoder(mel, prosody, self._cache)[0, 0].cpu().numpy()
+        out = self._chain.synthesise(z, prosody, self._style, self._cache)[0, 0].cpu().numpy()
         converted: Samples = out * after
         return converted
 

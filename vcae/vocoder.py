@@ -117,8 +117,8 @@ class Vocoder(nn.Module):
         """
         keep = (2 * prosody[:, 1].double()).clamp(max=1)
         phase = self._f0(prosody) * self.config.mel.hop_length
-        if cache is not None and (self, "phase") in cache:
-            phase[:, 0] += keep[:, 0] * cache[self, "phase"]
+        if cache is not None:
+            phase[:, 0] += keep[:, 0] * cache.get((self, "phase"), phase.new_zeros(()))
         step = 1
         while step < phase.shape[1]:
             phase[:, step:] += keep[:, step:] * phase[:, :-step]
