@@ -35,8 +35,8 @@ class Chain:
 
     def trace(self) -> None:
         """From now on, have TorchScript run what is given a single step. Takes a second."""
-        config, modules = self.autoencoder.config, vars(self)
-        networks = {name: modules[name] for name in ("log_mel", "autoencoder", "vocoder")}
+        config = self.autoencoder.config
+        networks = {"log_mel": self.log_mel, "autoencoder": self.autoencoder, "vocoder": self.vocoder}
         wav = torch.zeros(1, 1, self.step, device=self.device)
         embedding = torch.zeros(1, config.speaker_dim, device=self.device)
         tokens = torch.zeros(1, config.token_dim, config.tokens, device=self.device)
