@@ -105,19 +105,19 @@ class AutoencoderStage(Stage):
         self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
         self.milestones = {"adversary": 0.5, "conversion": 0.5}
         self.weights = {
-            "mel": 2.0,
+            "mel": 2.5,
             "pitch": 0.1,
             "voicing": 0.2,
             "margin": 0.1,
             "leak": 1.0,
-            "hide": 0.4,
-            "phones": 0.6,
+            "hide": 0.2,
+            "phones": 0.8,
             "bottleneck": 1.0,
             "adversary": 0.1,
             "matching": 0.5,
             "speaker": 0.5,
-            "content": 0.3,
-            "words": 0.4,
+            "content": 0.5,
+            "words": 0.5,
             "discriminator": 1.0,
         }
 
