@@ -68,12 +68,13 @@ class Traced:
         for _ in range(3):  # the first times, it is still being optimised
             self._graph(*example)
 
-    def __call__(self, *inputs: Any, cache: Cache) -> list[Tensor]:
+    def __call__(self, *inputs: Any, cache: Cache) -> tuple[Tensor, ...]:
         """As the network's `call`; the cache is the same, so that either may go on from the other."""
-        out = self._graph(*inputs, *(cache.get(owner, first) for owner, first in self._begin.items()))
-        kept = len(out) - len(self._begin)
-        cache.update(zip(self._begin, out[kept:], strict=True))
-        return list(out[:kept])
+        before = (cache.get(owner, first) for owner, first in self._begin.items())
+        out: tuple[Tensor, ...] = self._graph(*inputs, *before)
+        count = len(out) - len(self._begin)
+        cache.update(zip(self._begin, out[count:], strict=True))
+        return out[:count]
 
 
 class _Asked(dict[object, Tensor]):
