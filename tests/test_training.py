@@ -212,6 +212,20 @@ def test_the_vocoder_leaves_the_autoencoder_as_it_is(tmp_path):
     assert_equal_to_the_bit(start, stage.autoencoder.state_dict())
 
 
+def test_the_vocoder_learns_from_labels_first_and_then_from_what_it_will_be_given():
+    stage = vocoder_stage()
+    with_f0 = stage.batch(torch.Generator().manual_seed(0))
+    without = with_f0._replace(f0=torch.zeros_like(with_f0.f0))
+    alike = []
+    for phase in phases(stage):
+        made = []
+        for batch in (with_f0, without):
+            torch.manual_seed(0)  # of the noise source
+            made.append(stage.generate(batch, phase)["wav"])
+        alike.append(torch.equal(*made))
+    assert alike == [False, True]
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_steps_on_one_batch_lower_the_loss(name, tmp_path):
     stage = STAGES[name]()

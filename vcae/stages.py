@@ -257,7 +257,7 @@ def _mean_f0(prosody: Tensor) -> Tensor:
 
 
 class VocoderStage(Stage):
-    """Mel and F0 labels to sound. With an `autoencoder`, from "decoded" on also from its mels.
+    """Mel and F0 labels to sound. With an `autoencoder`, from "decoded" on its prosody and also its mels.
 
     Those come from the autoencoder's own reconstruction, so that the vocoder learns what it will be given;
     the waveform to be made stays the natural one.
@@ -304,7 +304,7 @@ class VocoderStage(Stage):
                 decoded = self.autoencoder.decode(code.z, predicted, speaker)[..., late:]
                 half = len(mel) // 2  # the other half stays natural
                 mel = torch.cat([decoded[:half], mel[half:, :, :-late]])
-                prosody = torch.cat([predicted[:half, :, late:], prosody[half:, :, :-late]])
+                prosody = predicted[..., late:]
                 target = target[..., : mel.shape[-1] * self.model.config.mel.hop_length]
         wav = self.model(mel, prosody)[..., self.model.delay :]
         return {"wav": wav, "target": target[..., : wav.shape[-1]]}
