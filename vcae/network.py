@@ -13,7 +13,7 @@ from vcae.cache import Cache
 class Network(nn.Module):
     """A function of named tensors that uses modules, and then a cache of theirs, a tensor for each owner.
 
-    Until `keep_cache` the inputs are whole signals, and the cache stays inside.
+    Until `keep_cache` the inputs are whole signals, and the cache stays inside. It is to be run, not trained.
     """
 
     def __init__(self, call: Callable[..., Any], inputs: str, outputs: str, **modules: nn.Module) -> None:
@@ -24,6 +24,7 @@ class Network(nn.Module):
         self.owners: list[object] = []
         for name, module in modules.items():
             self.add_module(name, module)
+        self.eval()
 
     def zeros(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """An example of the inputs."""
@@ -68,7 +69,7 @@ class Traced:
         self._begin = dict(zip(network.owners, begin.values(), strict=True))
         example = (*inputs.values(), *begin.values())
         with warnings.catch_warnings(action="ignore"):  # of what depends on a shape, which stays the same
-            graph: Any = torch.jit.trace(network.eval(), example, check_trace=False)
+            graph: Any = torch.jit.trace(network, example, check_trace=False)
         self._graph: Any = torch.jit.freeze(graph)
         for _ in range(3):  # the first times, it is still being optimised
             self._graph(*example)

@@ -296,8 +296,9 @@ class VocoderStage(Stage):
         """Make sound of a mel, natural or decoded."""
         with torch.no_grad():
             mel, target = self.log_mel(batch.source), batch.source
-            prosody = from_labels(batch.f0, mel)
-            if self.autoencoder is not None and "decoded" in phase.started:
+            if self.autoencoder is None or "decoded" not in phase.started:
+                prosody = from_labels(batch.f0, mel)
+            else:
                 code, predicted = self.autoencoder.encode(mel)
                 speaker = self.autoencoder.speaker.encode(self.log_mel(batch.reference))
                 late = self.autoencoder.config.delay
