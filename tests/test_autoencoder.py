@@ -1,6 +1,7 @@
 """The autoencoder, and the whole chain from waveform to waveform: streaming, causality, budgets."""
 
 import dataclasses
+import math
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vcae.autoencoder import Autoencoder, AutoencoderConfig
+from vcae.harmonics import Ripple
 from vcae.mel import LogMel, MelConfig
 from vcae.speaker import SpeakerCode
 from vcae.vocoder import Vocoder, VocoderConfig
@@ -90,6 +92,19 @@ def test_every_part_learns_from_the_output(bottleneck):
     model(mel_like(4, MEL.n_mels, 40), mel_like(4, MEL.n_mels, 40, seed=1)).square().mean().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+@torch.no_grad()
+def test_harmonics_stand_out_as_far_as_the_network_says():
+    decoder = seeded(Autoencoder, TINY).decoder
+    envelope, depth = torch.rand(2, MEL.n_mels)
+    decoder.output.weight.zero_()
+    decoder.output.bias.copy_(torch.cat([envelope, depth]))
+    prosody = torch.tensor([math.log(200), 1.0, 0.0])[None, :, None].expand(1, 3, 8)
+    style = decoder.style(SpeakerCode(noise(1, TINY.speaker_dim), noise(1, TINY.token_dim, TINY.tokens)))
+    mel = MEL.standardise(decoder(noise(1, TINY.content_dim, 4), prosody, style))
+    wanted = envelope[:, None] + depth[:, None] * Ripple(MEL)(prosody)
+    torch.testing.assert_close(mel, wanted)
 
 
 def test_bits_per_second_are_those_of_half_the_frames():

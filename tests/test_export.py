@@ -45,6 +45,8 @@ def converter() -> Converter:
     with torch.no_grad():
         autoencoder.prosody.output.weight.mul_(30)
         autoencoder.prosody.output.bias[-1] = 100
+        # Untrained, the highest harmonics are the loudest, in whose phase the rounding of F0 adds up.
+        vocoder.filters.bias[: len(vocoder.filters.bias) // 4].sub_(torch.linspace(0, 8, 321))
         autoencoder.content.over_time.mean.normal_()
         autoencoder.content.over_time.variance.uniform_(0.5, 2)
     return Converter(autoencoder, vocoder)

@@ -20,6 +20,7 @@ INFERENCE = [
     "cache",
     "network",
     "mel",
+    "harmonics",
     "layers",
     "prosody",
     "content",

@@ -105,12 +105,13 @@ def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
     return mel
 
 
-def warp(mel: Tensor, pitch: Tensor, envelope: Tensor, config: MelConfig, quefrencies: int = 14) -> Tensor:
-    """Move harmonics and spectral envelope by a factor each, time untouched: (B, n_mels, T), 2 x (B,).
+QUEFRENCIES = 14
+"""So many of the lowest coefficients of a cepstrum hold the spectral envelope; harmonics are what is left."""
 
-    The envelope is what the lowest quefrencies of the cepstrum hold, the harmonics what is left.
-    """
-    basis = _cosines(mel.shape[1], quefrencies, mel.device)  # (quefrencies, n_mels), orthonormal
+
+def warp(mel: Tensor, pitch: Tensor, envelope: Tensor, config: MelConfig) -> Tensor:
+    """Move harmonics and spectral envelope by a factor each, time untouched: (B, n_mels, T), 2 x (B,)."""
+    basis = cosines(mel.shape[1], QUEFRENCIES, mel.device)  # (QUEFRENCIES, n_mels)
     smooth = torch.einsum("qm,qn,bnt->bmt", basis, basis, mel)
     return _stretch(smooth, envelope, config) + _stretch(mel - smooth, pitch, config)
 
@@ -136,7 +137,7 @@ def _centres(config: MelConfig, device: torch.device) -> Tensor:
 
 
 @cache
-def _cosines(size: int, count: int, device: torch.device) -> Tensor:
+def cosines(size: int, count: int, device: torch.device) -> Tensor:
     """The first rows of the orthonormal DCT-II, (count, size)."""
     k, n = torch.arange(count)[:, None], torch.arange(size)[None]
     rows = torch.cos(math.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.cache import Cache
+from vcae.harmonics import Ripple
 from vcae.layers import ChannelNorm, Conv1d, Modulation, Pointwise, Stack
 from vcae.mel import MelConfig
 from vcae.prosody import features
@@ -54,7 +55,8 @@ class TimbreAttention(nn.Module):
 class Decoder(nn.Module):
     """Code, prosody and a speaker's style to mel: z (B, dim, T / 2), prosody (B, 3, T) -> (B, n_mels, T).
 
-    Half of the blocks run at the code's rate, then prosody joins at the mel's; FiLM throughout.
+    Half of the blocks run at the code's rate, then prosody joins at the mel's; FiLM throughout. What the
+    network gives is an envelope, and how far the harmonics of F0 stand out of it in each band.
     """
 
     def __init__(
@@ -74,7 +76,8 @@ class Decoder(nn.Module):
         self.prosody = Conv1d(3, width, 5)
         self.fine = Stack(width, hidden, [1, 1, 1, 2], condition=speaker_dim)
         self.norm = ChannelNorm(width)
-        self.output = Pointwise(width, mel.n_mels)
+        self.ripple = Ripple(mel)
+        self.output = Pointwise(width, 2 * mel.n_mels)
 
     def style(self, speaker: SpeakerCode) -> Style:
         """What follows from a speaker alone."""
@@ -91,4 +94,5 @@ class Decoder(nn.Module):
         x = after(self.coarse(x, cache, style.coarse), style.timbre[1])
         x = x.repeat_interleave(prosody.shape[-1] // z.shape[-1], dim=-1)  # (B, width, T)
         x = self.fine(x + self.prosody(features(prosody), cache), cache, style.fine)
-        return self.mel.unstandardise(self.output(self.norm(x)))
+        envelope, depth = self.output(self.norm(x)).chunk(2, dim=1)  # (B, n_mels, T) each
+        return self.mel.unstandardise(envelope + depth * self.ripple(prosody))

@@ -4,7 +4,8 @@ Everything takes and gives (B, C, T). Nothing looks at the future unless it is b
 and nothing takes statistics over time but `RecursiveNorm`.
 
 In memory the channels of a frame lie side by side where they can, so that what is done frame by frame, which
-is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back.
+is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back, or hand it
+on to each other by `of_frames`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,18 +51,17 @@ class Conv1d(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, in, T) -> (B, out, T / stride)."""
-        x = x.mT  # (B, T, in)
+        return self.of_frames(x.mT, cache).mT
+
+    def of_frames(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, T, in) -> (B, T / stride, out)."""
         if self.causal:
             x = with_past(x, self.context, cache, self, dim=1)
         else:
             x = F.pad(x, (0, 0, self.context // 2, self.context - self.context // 2))
         if x.shape[0] * x.shape[1] > FEW_FRAMES and x.dtype != torch.float64:
             weight = self.weight.mT.unsqueeze(1) if self.depthwise else self.weight  # (out, in or 1, kernel)
-            return F.conv1d(x.mT, weight, self.bias, self.stride, 0, self.dilation, self.groups)
-        return self._over_windows(x).mT
-
-    def _over_windows(self, x: Tensor) -> Tensor:
-        """(B, context + T, in) -> (B, T / stride, out)."""
+            return F.conv1d(x.mT, weight, self.bias, self.stride, 0, self.dilation, self.groups).mT
         windows = x.unfold(1, self.context + self.stride, self.stride)  # (B, T / stride, in, span)
         if self.dilation > 1:
             windows = windows[..., :: self.dilation]  # (B, T / stride, in, kernel)
@@ -133,11 +133,19 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None) -> Tensor:
         """(B, C, T), cache, 2 x (B, 1, C) -> (B, C, T)."""
-        y = self.norm(self.depthwise(x, cache).mT)  # (B, T, C)
+        return self.of_frames(x.mT, cache, modulation).mT
+
+    def of_frames(
+        self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None
+    ) -> Tensor:
+        """(B, T, C), cache, 2 x (B, 1, C) -> (B, T, C)."""
+        y = self.norm(self.depthwise.of_frames(x, cache))
         if modulation is not None:
             scale, shift = modulation
             y = torch.addcmul(shift, y, scale)
-        return x + (self.scale * self.project(F.gelu(self.expand(y)))).mT
+        # The scale goes to the weights, which are fewer, or in a frozen graph nothing but numbers.
+        weight, bias = self.scale.unsqueeze(1) * self.project.weight, self.scale * self.project.bias
+        return x + F.linear(F.gelu(self.expand(y)), weight, bias)
 
 
 class Stack(nn.Module):
@@ -164,9 +172,10 @@ class Stack(nn.Module):
         self, x: Tensor, cache: Cache | None = None, modulations: Sequence[Modulation] | None = None
     ) -> Tensor:
         """(B, C, T), cache, what `modulations` gives -> (B, C, T)."""
+        x = x.mT  # (B, T, C)
         for i, block in enumerate(self.blocks):
-            x = block(x, cache, modulations[i] if modulations else None)
-        return x
+            x = block.of_frames(x, cache, modulations[i] if modulations else None)  # type: ignore[operator]
+        return x.mT
 
 
 class RecursiveNorm(nn.Module):

@@ -16,7 +16,7 @@ from vcae import augment, losses
 from vcae.autoencoder import Autoencoder
 from vcae.data import Batch, Sampler
 from vcae.discriminator import MelDiscriminator, SpectrumDiscriminator
-from vcae.layers import Conv1d
+from vcae.layers import Conv1d, Pointwise
 from vcae.mel import LogMel
 from vcae.phones import PHONES
 from vcae.prosody import LOG_MIDDLE, PRIOR, from_labels
@@ -81,11 +81,13 @@ class Stage(nn.Module, ABC):
 
 
 class AutoencoderStage(Stage):
-    """Reconstruction and, in its second half, conversion.
+    """The encoders by themselves, then reconstruction and, in its second half, conversion.
 
     The content encoder sees a perturbed source, the speaker encoder other speech of the same speaker over
-    another microphone; the decoder is to give the clean source. From "conversion" on, half the batch is
-    given other speakers, and what comes out must sound like them and still say the same.
+    another microphone. Until "decoder", a single hidden layer is to tell the envelope of the clean source
+    from both codes: so the encoders hear several times the speech that they would with the decoder behind
+    them. From then on the decoder is to give the clean source. From "conversion" on, half the batch is given
+    other speakers, and what comes out must sound like them and still say the same.
     """
 
     name = "autoencoder"
@@ -101,10 +103,12 @@ class AutoencoderStage(Stage):
         self.phones = nn.Sequential(
             Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1)
         )
+        self.sketch = Sketch(config.content_dim, config.speaker_dim)
         self.judge = copy.deepcopy(model.speaker).requires_grad_(False)  # follows the speaker encoder slowly
         self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
-        self.milestones = {"adversary": 0.5, "conversion": 0.5}
+        self.milestones = {"decoder": 0.2, "adversary": 0.5, "conversion": 0.5}
         self.weights = {
+            "sketch": 1.0,
             "mel": 2.5,
             "pitch": 0.1,
             "voicing": 0.2,
@@ -140,42 +144,46 @@ class AutoencoderStage(Stage):
             seen = augment.perturb_mel(noisy, augment.CONTENT, mel_config, g)
             reference = augment.perturb_mel(reference, augment.REFERENCE, mel_config, g)
         content = model.content(seen)
-        code = model.bottleneck(content)
         pitch, voicing = model.prosody.logits(noisy)
-        speaker = model.speaker.encode(reference)
+        out = {
+            "batch": batch,
+            "content": content,
+            "code": model.bottleneck(content),
+            "pitch": pitch,
+            "voicing": voicing,
+            "speaker": model.speaker.encode(reference),
+            "target": mel_config.standardise(target),
+        }
+        return out | self._decode(out, noisy, reference, phase) if "decoder" in phase.started else out
+
+    def _decode(self, out: dict[str, Any], noisy: Tensor, reference: Tensor, phase: Phase) -> dict[str, Any]:
+        """The code as a mel, in the own voice or in another; noisy and reference are (B, n_mels, T)."""
+        model, target, speaker = self.model, out["target"], out["speaker"]
         with torch.no_grad():
             prosody = model.prosody(noisy)
         kept = len(target)
-        speaker_in = speaker
         if "conversion" in phase.started:
             kept = (len(target) + 1) // 2  # the others take the voice of the example before
             with torch.no_grad():
                 f0 = _mean_f0(model.prosody(reference)).roll(1) - _mean_f0(prosody)
                 prosody[kept:, 0] += f0[kept:, None]
-            speaker_in = SpeakerCode(*(torch.cat([x[:kept], x.roll(1, 0)[kept:]]) for x in speaker))
-        mel = model.decode(code.z, prosody, speaker_in)
+            speaker = SpeakerCode(*(torch.cat([x[:kept], x.roll(1, 0)[kept:]]) for x in speaker))
+        mel = model.decode(out["code"].z, prosody, speaker)
         late = model.config.delay
         return {
-            "batch": batch,
-            "content": content,
-            "code": code,
-            "pitch": pitch,
-            "voicing": voicing,
-            "speaker": speaker,
-            "speaker_in": speaker_in.embedding,
             "kept": kept,
-            "target": mel_config.standardise(target[..., :-late]),
-            "mel": mel_config.standardise(mel[..., late:]),
+            "speaker_in": speaker.embedding,
+            "target": target[..., :-late],
+            "mel": model.config.mel.standardise(mel[..., late:]),
         }
 
     def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
-        """Reconstruction, prosody, speaker, disentanglement; later the adversary and conversion."""
+        """Prosody, speaker, phones, disentanglement, and what can be made of it all."""
         batch: Batch = out["batch"]
-        model, mel, target, kept = self.model, out["mel"], out["target"], out["kept"]
+        model, z = self.model, out["code"].z
         late = model.config.delay + 1  # label i speaks of mel frame i + 1, which comes out `delay` later
         f0 = batch.f0[:, :-late]
         result = {
-            "mel": F.l1_loss(mel[:kept], target[:kept]),
             "pitch": losses.pitch_loss(out["pitch"][..., late:], f0, model.prosody.pitches + LOG_MIDDLE),
             "voicing": F.binary_cross_entropy_with_logits(
                 out["voicing"][:, 0, late:].float(), (f0 > 0).float()
@@ -183,12 +191,20 @@ class AutoencoderStage(Stage):
             "margin": self.margin(out["speaker"].embedding, batch.speaker),
             "bottleneck": out["code"].loss,
         }
-        z = out["code"].z
         result["leak"], result["hide"] = losses.leak_losses(
             self.leak, z, out["speaker"].embedding, batch.speaker
         )
         # Code frame i ends with mel frame 2 i + 1 and speaks of two frames earlier, so of label i - 1.
         result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
+        if "decoder" not in phase.started:
+            sketch, wanted = self.sketch(z, out["speaker"].embedding), envelope(out["target"])
+            return result | {"sketch": F.l1_loss(sketch[..., 1:], wanted[..., :-1])}
+        return result | self._decoder_losses(out, phase)
+
+    def _decoder_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Reconstruction; later the adversary and conversion."""
+        mel, target, kept = out["mel"], out["target"], out["kept"]
+        result = {"mel": F.l1_loss(mel[:kept], target[:kept])}
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
             fake = self.adversary(mel, known)
@@ -234,6 +250,8 @@ class AutoencoderStage(Stage):
 
     def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
         """The first target and what was made of it; the last one, which is converted once that is trained."""
+        if "mel" not in out:
+            return {}
         shown = {"target": out["target"][0], "decoded": out["mel"][0]}
         return shown if out["kept"] == len(out["mel"]) else shown | {"converted": out["mel"][-1]}
 
@@ -241,6 +259,8 @@ class AutoencoderStage(Stage):
         """The same, by Griffin-Lim."""
         config = self.model.config.mel
         mels = self.pictures(out)
+        if not mels:
+            return {}
         wavs = griffin_lim(config.unstandardise(torch.stack(list(mels.values())).float()), config)
         return dict(zip(mels, wavs[:, 0], strict=True))
 
@@ -248,6 +268,27 @@ class AutoencoderStage(Stage):
     def product(self) -> dict[str, nn.Module]:
         """The autoencoder."""
         return {"autoencoder": self.model}
+
+
+class Sketch(nn.Module):
+    """What `envelope` gives, told from a code z (B, D, T / 2) and a speaker's embedding (B, E)."""
+
+    def __init__(self, dim: int, embedding_dim: int, width: int = 192) -> None:
+        super().__init__()
+        self.code = Conv1d(dim, width, 3)
+        self.speaker = nn.Linear(embedding_dim, width)
+        self.output = Pointwise(width, 2 * augment.QUEFRENCIES)
+
+    def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
+        """(B, D, T / 2), (B, E) -> (B, 2 QUEFRENCIES, T / 2)."""
+        out: Tensor = self.output(F.gelu(self.code(z) + self.speaker(speaker).unsqueeze(2)))
+        return out
+
+
+def envelope(mel: Tensor) -> Tensor:
+    """The lowest quefrencies of two frames at a time: (B, n_mels, T) -> (B, 2 QUEFRENCIES, T / 2)."""
+    cepstrum = augment.cosines(mel.shape[1], augment.QUEFRENCIES, mel.device) @ mel  # (B, QUEFRENCIES, T)
+    return cepstrum.unflatten(2, (-1, 2)).movedim(3, 1).flatten(1, 2)
 
 
 def _mean_f0(prosody: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ noise (the source-filter model; as a network in Wang et al., 2019), on top of th
 itself tells. So pitch is right from the first step, and the network is left to refine the filters.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from vcae.cache import Cache, with_past
+from vcae.harmonics import Ripple, pulses
 from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.mel import LogMel, MelConfig
 from vcae.prosody import features
@@ -57,18 +57,18 @@ class Vocoder(nn.Module):
         nn.init.zeros_(self.filters.bias)
 
         window, hop = torch.hann_window(mel.win_length), mel.hop_length
-        # Scaled so that the spectra of both sources, pulses and noise, are about flat with magnitude 1.
-        analysis = torch.stack([2 * window / window.sum(), window / window.square().sum().sqrt()])
         # About ten seconds of noise, so that a stream and a whole file are given the same.
         noise = torch.randn(997 * hop, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", torch.cat([noise[-3 * hop :], noise]), persistent=False)
         self.register_buffer("window", window / 1.5, persistent=False)  # what squared Hann windows sum to
-        self.register_buffer("analysis", analysis, persistent=False)  # (2, win_length)
+        # Scaled so that a source of unit variance has a spectrum of about unit magnitude.
+        self.register_buffer("analysis", window / window.norm(), persistent=False)
         steps = torch.arange(mel.win_length) - mel.win_length / 2
         self.register_buffer("steps", steps, persistent=False)  # (win_length,), samples from the middle on
         envelope, level = _envelope(mel, bins)
         self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
+        self.ripple = Ripple(mel)
 
     def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
@@ -83,10 +83,12 @@ class Vocoder(nn.Module):
         x = self.filters(self.norm(self.blocks(self.input(x, cache), cache)))  # (B, 4 bins, T)
         with torch.autocast(x.device.type, enabled=False):
             gain_h, phase_h, gain_n, phase_n = x.float().chunk(4, dim=1)  # (B, bins, T) each
-            envelope = self.envelope @ (mel.float() - self.level)  # (B, bins, T), log-magnitude
+            level = mel.float() - self.level
+            # What a source brings along, its filter must not add again. Log-magnitudes, (B, bins, T) each.
+            envelope_h, envelope_n = (self.envelope @ x for x in (level - self.ripple(prosody), level))
             harmonics, noise = self.source(prosody.float(), phase, cache)  # (B, bins, T) each, complex
-            spectrum = harmonics * torch.polar((envelope + gain_h).clamp(max=7).exp(), phase_h)
-            spectrum = spectrum + noise * torch.polar((envelope + gain_n - 1).clamp(max=7).exp(), phase_n)
+            spectrum = harmonics * torch.polar((envelope_h + gain_h).clamp(max=7).exp(), phase_h)
+            spectrum = spectrum + noise * torch.polar((envelope_n + gain_n - 1).clamp(max=7).exp(), phase_n)
             frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
             return frames * self.window[:, None]
 
@@ -98,9 +100,9 @@ class Vocoder(nn.Module):
         """
         f0 = self._f0(prosody).float().unsqueeze(-1)  # (B, T, 1)
         cycles = phase.unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
-        pulses = _harmonics(cycles, 0.5 / f0) * prosody[:, 1].unsqueeze(-1)
-        sources = zip((pulses, self._noise(pulses, cache)), self.analysis, strict=True)
-        harmonics, hiss = (torch.fft.rfft(x * window).mT for x, window in sources)
+        voiced = pulses(cycles, f0) * prosody[:, 1].unsqueeze(-1)
+        sources = (voiced, self._noise(voiced, cache))  # (B, T, win_length) each
+        harmonics, hiss = (torch.fft.rfft(x * self.analysis).mT for x in sources)
         return harmonics, hiss
 
     def _f0(self, prosody: Tensor) -> Tensor:
@@ -147,18 +149,6 @@ class Vocoder(nn.Module):
         quarters = with_past(frames, 3, cache, self).unflatten(1, (4, -1))  # (B, 4, hop_length, 3 + T)
         hops = sum(quarters[:, q, :, 3 - q : 3 - q + count] for q in range(4))  # (B, hop_length, T)
         return hops.mT.flatten(1).unsqueeze(1)
-
-
-def _harmonics(cycles: Tensor, highest: Tensor) -> Tensor:
-    """Sum of cos(2 pi k cycles) for k = 1 to `highest`, whose fraction fades the next one in.
-
-    By Dirichlet's kernel; `cycles` (..., N), `highest` (..., 1), continuous in both.
-    """
-    x = (cycles - cycles.round()) * math.pi  # half the angle, within +-pi / 2
-    whole = highest.floor()
-    base = torch.where(x.abs() < 1e-4, 1e-4, x)
-    dirichlet = torch.sin((2 * whole + 1) * base) / (2 * torch.sin(base)) - 0.5
-    return dirichlet + (highest - whole) * torch.cos((2 * whole + 2) * base)
 
 
 def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
