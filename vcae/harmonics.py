@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vcae.mel import LogMel, MelConfig
+from vcae.prosody import LOG_RANGE
 
 
 def pulses(cycles: Tensor, f0: Tensor) -> Tensor:
@@ -26,21 +27,21 @@ class Ripple(nn.Module):
     """How harmonics stand out in a log-mel of flat envelope: prosody (B, 3, T) -> (B, n_mels, T).
 
     Natural log, relative to noise of the same power; zero where there is no voice, and about zero where the
-    bands are too wide to tell harmonics apart. Read off a table over log-F0 from 40 to 1000 Hz.
+    bands are too wide to tell harmonics apart. Read off a table over log-F0, as far as `shift` moves it.
     """
 
     table: Tensor
 
     def __init__(self, mel: MelConfig, pitches: int = 256, floor: float = 0.1) -> None:
         super().__init__()
-        self.lowest, self.highest = math.log(40), math.log(1000) - 1e-4  # just below the last of the table
-        self.per_pitch = (pitches - 1) / math.log(1000 / 40)
-        f0 = torch.logspace(math.log10(40), 3, pitches).unsqueeze(1) / mel.sample_rate  # cycles a sample
+        self.lowest, self.highest = LOG_RANGE
+        self.per_pitch = (pitches - 1) / (self.highest - self.lowest)
+        self.highest -= 1e-4  # just below the last of the table
+        f0 = torch.linspace(*LOG_RANGE, pitches).exp().unsqueeze(1) / mel.sample_rate  # cycles a sample
         steps = torch.arange(mel.win_length) - mel.win_length / 2
         log_mel = LogMel(mel)
         windows = pulses(f0 * steps, f0) / log_mel.window.norm()
-        flat = log_mel.filterbank.sum(0).clamp(min=1e-3)
-        magnitude = log_mel.of_windows(windows.unsqueeze(0))[0].T.exp() / flat  # (pitches, n_mels)
+        magnitude = log_mel.of_windows(windows.unsqueeze(0))[0].T.exp() / log_mel.flat  # (pitches, n_mels)
         self.register_buffer("table", ((magnitude + floor) / (1 + floor)).log(), persistent=False)
 
     def forward(self, prosody: Tensor) -> Tensor:

@@ -91,6 +91,11 @@ class LogMel(nn.Module):
             wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
         return self.of_windows(wav.squeeze(1).unfold(-1, c.win_length, c.hop_length))
 
+    @property
+    def flat(self) -> Tensor:
+        """What a flat spectrum of magnitude 1 gives in each band, not its log: (n_mels,)."""
+        return self.filterbank.sum(0).clamp(min=1e-3)
+
     def of_windows(self, windows: Tensor) -> Tensor:
         """The mel of a signal already cut into windows: (B, T, win_length) -> (B, n_mels, T)."""
         c = self.config

@@ -20,6 +20,8 @@ F0_FLOOR, F0_CEIL = 50.0, 600.0
 """The range of F0 in Hz, of labels and of what is predicted."""
 LOG_MIDDLE = math.log(F0_FLOOR * F0_CEIL) / 2
 """The middle of that range, as log-F0."""
+LOG_RANGE = math.log(40), math.log(1000)
+"""As far as log-F0 is moved."""
 
 
 def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -> NDArray[np.float32]:
@@ -144,7 +146,7 @@ def shift(prosody: Tensor, source: F0Statistics, target: F0Statistics, semitones
     """
     ratio = min(max(target.std / source.std, 0.6), 1.6)
     moved = (prosody[:, :1] - source.mean) * ratio + target.mean + semitones * math.log(2) / 12
-    return torch.cat([moved.clamp(math.log(40), math.log(1000)), prosody[:, 1:]], dim=1)
+    return torch.cat([moved.clamp(*LOG_RANGE), prosody[:, 1:]], dim=1)
 
 
 def from_labels(f0: Tensor, mel: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any, TypeAlias
@@ -293,7 +294,7 @@ def _histogram(
     return Histogram(
         measure,
         scale,
-        list(zip(edges, edges[1:], counts[main].tolist(), strict=False)),
+        [(a, b, n) for (a, b), n in zip(pairwise(edges), counts[main].tolist(), strict=True)],
         {system: (count / count.max()).tolist() for system, count in counts.items() if system != main},
         float(np.median(shown[main])),
     )

@@ -40,8 +40,9 @@ class Phase(NamedTuple):
 class Stage(nn.Module, ABC):
     """A thing to train. `adversary` holds the discriminators; everything else is the generator's.
 
-    milestones: name -> progress at which it starts; the trainer records the step. "adversary" starts the
-    discriminator, and the trainer's own "decay" the fall of the learning rate.
+    frozen: what is used but not trained. milestones: name -> progress at which it starts; the trainer
+    records the step. "adversary" starts the discriminator, and the trainer's own "decay" the fall of the
+    learning rate.
     """
 
     name: str
@@ -49,6 +50,14 @@ class Stage(nn.Module, ABC):
     milestones: dict[str, float]
     adversary: nn.Module
     log_mel: LogMel
+    frozen: tuple[nn.Module, ...] = ()
+
+    def train(self, mode: bool = True) -> "Stage":
+        """Train mode for all but what is frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     @abstractmethod
     def batch(self, generator: torch.Generator) -> Any:
@@ -105,6 +114,7 @@ class AutoencoderStage(Stage):
         )
         self.sketch = Sketch(config.content_dim, config.speaker_dim)
         self.judge = copy.deepcopy(model.speaker).requires_grad_(False)  # follows the speaker encoder slowly
+        self.frozen = (self.judge,)
         self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
         self.milestones = {"decoder": 0.2, "adversary": 0.5, "conversion": 0.5}
         self.weights = {
@@ -134,7 +144,6 @@ class AutoencoderStage(Stage):
         model, mel_config, g = self.model, self.model.config.mel, phase.generator
         with torch.no_grad():
             if self.training:
-                self.judge.eval()
                 slow, fast = (m.state_dict().values() for m in (self.judge, model.speaker))
                 floats = [(s, f) for s, f in zip(slow, fast, strict=True) if s.is_floating_point()]
                 torch._foreach_lerp_([s for s, _ in floats], [f for _, f in floats], 0.01)
@@ -318,16 +327,11 @@ class VocoderStage(Stage):
         self.sampler = sampler
         self.log_mel = LogMel(model.config.mel)
         self.adversary = SpectrumDiscriminator(channels=adversary_channels)
-        self.autoencoder = autoencoder.requires_grad_(False).eval() if autoencoder else None
+        self.autoencoder = autoencoder
+        if autoencoder:
+            self.frozen = (autoencoder.requires_grad_(False).eval(),)
         self.milestones = {"adversary": 0.4} | ({"decoded": 0.85} if autoencoder else {})
         self.weights = {"stft": 5.0, "mel": 5.0, "adversary": 1.0, "matching": 2.0, "discriminator": 1.0}
-
-    def train(self, mode: bool = True) -> "VocoderStage":
-        """Train mode for all but the autoencoder."""
-        super().train(mode)
-        if self.autoencoder:
-            self.autoencoder.eval()
-        return self
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Crops of speech."""

@@ -157,8 +157,7 @@ def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
     The log of what a flat spectrum of magnitude 1 gives in each band, (n_mels, 1), is to be subtracted;
     then a matrix (bins, n_mels) interpolates between the bands' centres.
     """
-    filterbank = LogMel(mel).filterbank  # (n_fft / 2 + 1, n_mels)
-    level = filterbank.sum(0).clamp(min=1e-3).log().unsqueeze(1)
+    level = LogMel(mel).flat.log().unsqueeze(1)
 
     def to_mel(hertz: Tensor) -> Tensor:
         return 2595 * torch.log10(1 + hertz / 700)
