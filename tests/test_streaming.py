@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from conftest import TINY, TINY_VOCODER, VOICES, noise, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.backends import mkldnn
 
 import vcae
 from vcae import Audio, Converter, VcaeError
@@ -111,6 +113,23 @@ def test_tracing_changes_nothing_even_in_the_middle_of_a_stream(kind, source):
     assert converter._chain._traced
     np.testing.assert_allclose(np.concatenate([*before, run(stream, blocks[5:])]), expected, atol=1e-5)
     np.testing.assert_allclose(run(converter.stream(voice), blocks), expected, atol=1e-5)
+
+
+def test_traced_streams_in_many_threads_leave_torch_as_it_was(source, monkeypatch):
+    converter = Converter(seeded(Autoencoder, TINY), seeded(Vocoder, TINY_VOCODER))
+    voice = converter.voice(CLIPS[-1])
+    converter.trace()
+    expected = run(converter.stream(voice), blocks_of(source, 320))
+
+    def convert(_: int) -> np.ndarray:
+        return run(converter.stream(voice), blocks_of(source, 320))
+
+    for enabled in (True, False):
+        monkeypatch.setattr(mkldnn, "enabled", enabled)
+        with ThreadPoolExecutor(4) as pool:
+            for out in pool.map(convert, range(4)):
+                np.testing.assert_allclose(out, expected, atol=1e-5)
+        assert mkldnn.enabled == enabled
 
 
 def test_options_are_those_of_convert(converter, voice, source):

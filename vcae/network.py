@@ -1,11 +1,13 @@
 """Networks as functions of nothing but tensors, so that they can be traced and exported."""
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mkldnn
 
 from vcae.cache import Cache
 
@@ -77,10 +79,36 @@ class Traced:
     def __call__(self, *inputs: Any, cache: Cache) -> tuple[Tensor, ...]:
         """As the network's `call`; the cache is the same, so that either may go on from the other."""
         before = (cache.get(owner, first) for owner, first in self._begin.items())
-        out: tuple[Tensor, ...] = self._graph(*inputs, *before)
+        with _library_off:
+            out: tuple[Tensor, ...] = self._graph(*inputs, *before)
         count = len(out) - len(self._begin)
         cache.update(zip(self._begin, out[count:], strict=True))
         return out[:count]
+
+
+class _LibraryOff:
+    """While any thread is within, oneDNN is off: for a frame or two, its calls take longer than the work."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._before: Any = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._before = mkldnn.enabled
+                mkldnn.enabled = False  # type: ignore[assignment]
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                mkldnn.enabled = self._before
+
+
+_library_off = _LibraryOff()
 
 
 class _Asked(dict[object, Tensor]):
