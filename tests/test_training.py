@@ -23,7 +23,7 @@ from vcae.autoencoder import Autoencoder
 from vcae.checkpoint import CheckpointError, load_autoencoder, load_vocoder
 from vcae.data import Bank, Sampler
 from vcae.output import OutputError
-from vcae.stages import AutoencoderStage, Phase, Stage, VocoderStage, envelope
+from vcae.stages import AutoencoderStage, Phase, Sketch, Stage, VocoderStage, envelope
 from vcae.tensors import TensorFileError, load_tensors
 from vcae.trainer import TrainConfig, Trainer
 from vcae.vocoder import Vocoder
@@ -142,7 +142,7 @@ def test_milestones_bring_their_losses():
     early, late = (
         set(stage.generator_losses(stage.generate(stage.batch(p.generator), p), p)) for p in phases(stage)
     )
-    assert late - early == {"mel", "adversary", "matching", "speaker", "content", "words"}
+    assert late - early == {"mel", "envelope", "adversary", "matching", "speaker", "content", "words"}
     assert early - late == {"sketch"}
 
 
@@ -152,14 +152,22 @@ def test_the_sketch_is_of_the_frames_that_a_code_frame_speaks_of():
     phase = phases(stage)[0]
     out = stage.generate(stage.batch(phase.generator), phase)
     wanted = envelope(out["target"])
-    stage.sketch.forward = lambda z, speaker: wanted.roll(1, 2)
+    stage.sketch.forward = lambda z, speaker: wanted.roll(2, 2)
     assert stage.generator_losses(out, phase)["sketch"] < 1e-6
-    # Orthonormal: nothing but the fine structure is lost, and two frames at a time.
+    # Orthonormal: nothing but the fine structure is lost.
     smooth = torch.ones(1, 80, 4).cumsum(2)
-    torch.testing.assert_close(
-        envelope(smooth)[0, ::QUEFRENCIES], 80**0.5 * torch.tensor([[1.0, 3.0], [2.0, 4.0]])
-    )
-    assert envelope(smooth).shape == (1, 2 * QUEFRENCIES, 2)
+    torch.testing.assert_close(envelope(smooth)[0, 0], 80**0.5 * torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert envelope(smooth).shape == (1, QUEFRENCIES, 4)
+
+
+def test_a_sketch_tells_two_frames_for_each_of_the_code():
+    sketch = Sketch(5, 3)
+    z, speaker = torch.randn(2, 5, 6), torch.randn(2, 3)
+    shown = sketch(z, speaker)
+    assert shown.shape == (2, QUEFRENCIES, 12)
+    z[..., 4:] += 1  # of the code's frame 4, mel frames 8 and 9
+    changed = (sketch(z, speaker) - shown).abs().amax((0, 1)) > 0
+    assert changed.tolist() == [False] * 8 + [True] * 4
 
 
 @pytest.mark.parametrize("name", ["content", "words", "speaker"])

@@ -120,6 +120,7 @@ class AutoencoderStage(Stage):
         self.weights = {
             "sketch": 1.0,
             "mel": 2.5,
+            "envelope": 1.0,
             "pitch": 0.1,
             "voicing": 0.2,
             "margin": 0.1,
@@ -207,13 +208,15 @@ class AutoencoderStage(Stage):
         result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
         if "decoder" not in phase.started:
             sketch, wanted = self.sketch(z, out["speaker"].embedding), envelope(out["target"])
-            return result | {"sketch": F.l1_loss(sketch[..., 1:], wanted[..., :-1])}
+            return result | {"sketch": F.l1_loss(sketch[..., 2:], wanted[..., :-2])}
         return result | self._decoder_losses(out, phase)
 
     def _decoder_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Reconstruction; later the adversary and conversion."""
         mel, target, kept = out["mel"], out["target"], out["kept"]
-        result = {"mel": F.l1_loss(mel[:kept], target[:kept])}
+        # Formants make words, and weigh little in a mean over all that a mel holds.
+        shapes = envelope(mel[:kept]), envelope(target[:kept])
+        result = {"mel": F.l1_loss(mel[:kept], target[:kept]), "envelope": F.l1_loss(*shapes)}
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
             fake = self.adversary(mel, known)
@@ -289,15 +292,14 @@ class Sketch(nn.Module):
         self.output = Pointwise(width, 2 * augment.QUEFRENCIES)
 
     def forward(self, z: Tensor, speaker: Tensor) -> Tensor:
-        """(B, D, T / 2), (B, E) -> (B, 2 QUEFRENCIES, T / 2)."""
+        """(B, D, T / 2), (B, E) -> (B, QUEFRENCIES, T)."""
         out: Tensor = self.output(F.gelu(self.code(z) + self.speaker(speaker).unsqueeze(2)))
-        return out
+        return out.unflatten(1, (2, -1)).movedim(1, 3).flatten(2)  # (B, QUEFRENCIES, T / 2, 2) before
 
 
 def envelope(mel: Tensor) -> Tensor:
-    """The lowest quefrencies of two frames at a time: (B, n_mels, T) -> (B, 2 QUEFRENCIES, T / 2)."""
-    cepstrum = augment.cosines(mel.shape[1], augment.QUEFRENCIES, mel.device) @ mel  # (B, QUEFRENCIES, T)
-    return cepstrum.unflatten(2, (-1, 2)).movedim(3, 1).flatten(1, 2)
+    """The lowest quefrencies of each frame: (B, n_mels, T) -> (B, QUEFRENCIES, T)."""
+    return augment.cosines(mel.shape[1], augment.QUEFRENCIES, mel.device) @ mel
 
 
 def _mean_f0(prosody: Tensor) -> Tensor:
