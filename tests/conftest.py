@@ -1,11 +1,16 @@
 """What the tests share: one thread, no deadlines, speech, tiny seeded models, ways to cut a stream."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+# As many threads as processes run the tests, and no more: of the libraries below, and of programs started.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,7 +21,6 @@ from vcae.autoencoder import Autoencoder, AutoencoderConfig
 from vcae.cache import Cache
 from vcae.vocoder import Vocoder, VocoderConfig
 
-torch.set_num_threads(1)
 settings.register_profile("vcae", deadline=None, derandomize=True, max_examples=12)
 settings.load_profile("vcae")
 
