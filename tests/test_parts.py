@@ -9,7 +9,8 @@ from conftest import TINY, VOICES, save_weights
 
 import vcae
 from vcae import Audio, AudioError, VoiceError
-from vcae.audio import loudness
+from vcae.audio import loudness, read
+from vcae.augment import add_noise
 from vcae.prosody import F0Statistics
 
 RATE = 16_000
@@ -54,11 +55,28 @@ def test_parts_have_frames_for_every_sample(tiny, speech, samples):
     assert np.isfinite(decoded.samples).all()
 
 
+@pytest.mark.parametrize("recording", [WOMAN, MAN], ids=["woman", "man"])
+@pytest.mark.parametrize("decibels", [10, 5])
+def test_f0_stays_what_it_is_in_noise(bundled, recording, decibels):
+    """A voice must not sound lower for a fan."""
+    source = read(recording)
+    wav = torch.from_numpy(source.samples)[None, None]
+    seeded = torch.Generator().manual_seed(0)
+    added = torch.randn(wav.shape, generator=seeded)
+    noisy = add_noise(wav, added, torch.tensor([float(decibels)]))
+    clean, found = (bundled.encode(Audio(x[0, 0].numpy(), source.sample_rate)).prosody for x in (wav, noisy))
+    voiced = (clean[1] > 0.9) & (found[1] > 0.5)
+    cents = 1200 / math.log(2) * (found[0] - clean[0])[voiced]
+    assert (cents.abs() < 50).float().mean() > 0.8
+    assert cents.median().abs() < 6
+    assert voiced.sum() > 0.7 * (clean[1] > 0.9).sum()
+
+
 def test_parts_are_what_the_other_methods_give(tiny):
     parts = tiny.encode(WOMAN)
     torch.testing.assert_close(parts.content, tiny.content(WOMAN).z)
     np.testing.assert_array_equal(parts.voice.embedding.numpy(), tiny.embed(WOMAN))
-    assert parts.voice.f0.mean == pytest.approx(tiny.voice(WOMAN).f0.mean, abs=1e-3)
+    assert parts.voice.f0.mean == pytest.approx(tiny.voice(WOMAN).f0.mean, abs=0.01)
 
 
 def test_parts_put_together_are_the_plain_autoencoder(bundled):

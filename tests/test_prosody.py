@@ -13,6 +13,7 @@ from vcae.mel import LogMel, MelConfig
 from vcae.prosody import (
     F0_CEIL,
     F0_FLOOR,
+    LOG_MIDDLE,
     PRIOR,
     F0Statistics,
     ProsodyEncoder,
@@ -125,6 +126,16 @@ def test_the_encoder_says_pitch_voicing_and_energy(encoder):
     assert math.log(F0_FLOOR) <= log_f0.min() <= log_f0.max() <= math.log(F0_CEIL)
     assert 0 <= voicing.min() <= voicing.max() <= 1
     torch.testing.assert_close(energy[:, 2:], energy_of(mel)[:, 0, :-2])
+
+
+@pytest.mark.parametrize("hertz", [80.0, 240.0, 450.0])
+def test_f0_is_the_likely_pitch_whatever_else_is_a_little_likely(encoder, monkeypatch, hertz):
+    """As in noise: half of the probability lies about one pitch, the rest anywhere."""
+    near = (-((encoder.pitches + LOG_MIDDLE - math.log(hertz)).abs() / 0.02).square() / 2).softmax(0)
+    logits = (near / 2 + 0.5 / len(near)).log().expand(1, 10, -1).mT
+    monkeypatch.setattr(encoder, "logits", lambda mel, cache=None: (logits, torch.zeros(1, 1, 10)))
+    cents = 1200 * torch.log2(encoder(noise(1, 80, 10))[0, 0].exp() / hertz)
+    assert cents.abs().max() < 5
 
 
 @given(borders=cuts(60))

@@ -22,6 +22,8 @@ LOG_MIDDLE = math.log(F0_FLOOR * F0_CEIL) / 2
 """The middle of that range, as log-F0."""
 LOG_RANGE = math.log(40), math.log(1000)
 """As far as log-F0 is moved."""
+_SHARPEN = 4.0
+"""A pitch counts by its probability to this power, else many unlikely ones, in noise, bias their mean."""
 
 
 def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -> NDArray[np.float32]:
@@ -41,9 +43,9 @@ def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -
 class ProsodyEncoder(nn.Module):
     """Prosody from the mel, `delay` frames late: (B, n_mels, T) -> (B, 3, T).
 
-    F0 is the expectation over `bins` log-spaced pitches between F0_FLOOR and F0_CEIL. After `double()` it
-    computes in float64 but still takes and gives float32: a vocoder adds up F0, and with it rounding errors,
-    which differ between a stream and a whole file.
+    F0 is the mean of the likely ones among `bins` log-spaced pitches between F0_FLOOR and F0_CEIL. After
+    `double()` it computes in float64 but still takes and gives float32: a vocoder adds up F0, and with it
+    rounding errors, which differ between a stream and a whole file.
     """
 
     pitches: Tensor
@@ -71,7 +73,7 @@ class ProsodyEncoder(nn.Module):
         """(B, n_mels, T) -> (B, 3, T)."""
         exact = mel.to(self.output.weight.dtype)
         pitch, voicing = self.logits(exact, cache)
-        pitch = pitch.to(self.pitches.dtype).softmax(1)
+        pitch = (_SHARPEN * pitch.to(self.pitches.dtype)).softmax(1)
         log_f0 = (pitch * self.pitches[:, None]).sum(1, keepdim=True) + LOG_MIDDLE
         energy = delay(energy_of(exact), self.delay, cache, self)
         return torch.cat([log_f0, voicing.sigmoid(), energy], dim=1).to(mel.dtype)
