@@ -30,8 +30,8 @@ def bump(hertz: float, bands: float) -> torch.Tensor:
 
 
 DRAWN = {
-    "content wav": lambda g: augment.perturb_wav(noise(3, 1, 4000), CONTENT, g),
-    "reference wav": lambda g: augment.perturb_wav(noise(3, 1, 4001), REFERENCE, g),
+    "content wav": lambda g: augment.perturb_wav(noise(3, 1, 4000), CONTENT, MEL, g),
+    "reference wav": lambda g: augment.perturb_wav(noise(3, 1, 4001), REFERENCE, MEL, g),
     "content mel": lambda g: augment.perturb_mel(mels(3, 50), CONTENT, MEL, g),
     "reference mel": lambda g: augment.perturb_mel(mels(3, 51), REFERENCE, MEL, g),
     "mask": lambda g: augment.mask(mels(3, 150), MEL, g),
@@ -53,7 +53,7 @@ def test_what_is_drawn_keeps_the_shape_and_depends_on_the_generator_alone(name):
 @pytest.mark.parametrize("name", ["content wav", "reference wav"])
 def test_silence_stays_finite(name):
     ranges = CONTENT if name.startswith("content") else REFERENCE
-    assert augment.perturb_wav(torch.zeros(2, 1, 2000), ranges, seeded()).abs().max() < 1e-6
+    assert augment.perturb_wav(torch.zeros(2, 1, 2000), ranges, MEL, seeded()).abs().max() < 1e-6
 
 
 def test_the_mel_stays_above_its_floor():
@@ -72,7 +72,7 @@ def test_ranges_of_nothing_do_nothing(preset):
 def test_so_many_get_noise(share):
     wav = noise(400, 1, 400)
     ranges = dataclasses.replace(CONTENT, share=share)
-    change = (augment.perturb_wav(wav, ranges, seeded()) - wav).square().mean(-1).sqrt()
+    change = (augment.perturb_wav(wav, ranges, MEL, seeded()) - wav).square().mean(-1).sqrt()
     assert (change > 5e-3).double().mean() == pytest.approx(share, abs=0.08)
 
 
@@ -92,6 +92,14 @@ def test_coloured_noise_falls_by_its_slope(slope):
     assert octave == pytest.approx(3.01 * slope, abs=0.5)
     if not slope:
         assert torch.allclose(augment.colour(white, torch.zeros(8)), white, atol=1e-5)
+
+
+def test_hum_is_of_the_mains():
+    hum = augment.hum(torch.zeros(16, 1, MEL.sample_rate), MEL, seeded())
+    power = torch.fft.rfft(hum[:, 0]).abs().square()  # (16, Hz)
+    mains = [power[:, f : 5 * f + 1 : f].sum(1) / power.sum(1) for f in (50, 60)]
+    assert torch.stack(mains).amax(0).min() > 0.999
+    assert all((share > 0.999).any() for share in mains)
 
 
 def test_warping_by_one_is_the_identity():

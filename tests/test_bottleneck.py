@@ -10,8 +10,8 @@ from vcae.bottleneck import BOTTLENECKS, Code, bottleneck
 
 DIM = 16
 
-# By hand: D / 2 log2(1 + 1 / 0.4^2); log2 of 512 vectors; log2(8 * 5 * 5 * 5).
-BITS = {"continuous": 8 * math.log2(7.25), "vq": 9.0, "fsq": math.log2(1000)}
+# By hand: D / 2 log2(1 + 1 / 0.15^2); log2 of 512 vectors; log2(8 * 5 * 5 * 5).
+BITS = {"continuous": 8 * math.log2(1 + 400 / 9), "vq": 9.0, "fsq": math.log2(1000)}
 
 every = pytest.mark.parametrize("kind", BOTTLENECKS)
 every_discrete = pytest.mark.parametrize("kind", [k for k, b in BOTTLENECKS.items() if b.discrete])

@@ -36,6 +36,23 @@ def test_stft_loss_has_a_finite_gradient(what):
         assert wav.grad.isfinite().all()
 
 
+def test_loudness_loss_minds_what_is_loud():
+    mel = noise(1, 80, 50)
+    assert losses.loudness_loss(mel, mel) == 0
+    loud, soft = mel.clone(), mel.clone()
+    mel[..., :25] -= 4  # 35 dB
+    loud[..., :25], soft[..., :25] = mel[..., :25], mel[..., :25]
+    loud[..., 25:] += 0.1
+    soft[..., :25] += 0.1
+    assert losses.loudness_loss(loud, mel) > 2 * losses.loudness_loss(soft, mel) > 0
+
+
+@given(gain=st.floats(-3, 3))
+def test_loudness_loss_is_the_same_at_any_level(gain):
+    a, b = noise(1, 80, 20), noise(1, 80, 20, seed=1)
+    torch.testing.assert_close(losses.loudness_loss(a + gain, b + gain), losses.loudness_loss(a, b))
+
+
 def test_feature_matching_is_zero_at_equality_and_relative():
     real = scores(0, features=2.0)
     assert losses.feature_matching(real[1], real[1]) == 0

@@ -20,7 +20,7 @@ class Ranges:
 
     pitch, envelope: factors on the frequencies of the harmonics and of the spectral envelope. eq_db: a
     smooth curve between -eq_db and eq_db. snr_db: of the noise. band_hz: where a low-pass may cut.
-    `share` of the examples get noise, and as many a low-pass.
+    `share` of the examples get noise, a third of them mains hum, and as many a low-pass.
     """
 
     pitch: tuple[float, float] = (0.7, 1.4)
@@ -37,13 +37,14 @@ REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.
 """What the speaker encoder sees: the same voice over another microphone."""
 
 
-def perturb_wav(wav: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
-    """Coloured noise on some examples: (B, 1, N) -> (B, 1, N)."""
+def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
+    """Coloured noise or mains hum on some examples: (B, 1, N) -> (B, 1, N)."""
     draws = torch.rand(3, len(wav), generator=generator, device=wav.device)
-    noise = torch.randn(wav.shape, generator=generator, device=wav.device)
+    noise = colour(torch.randn(wav.shape, generator=generator, device=wav.device), 2 * draws[2])
+    noise = noise.where(draws[0, :, None, None] > ranges.share / 3, hum(noise, config, generator))
     low, high = ranges.snr_db
     snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)
-    return add_noise(wav, colour(noise, 2 * draws[2]), snr)
+    return add_noise(wav, noise, snr)
 
 
 def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
@@ -75,6 +76,14 @@ def colour(noise: Tensor, slope: Tensor) -> Tensor:
     spectrum = torch.fft.rfft(noise)
     frequency = torch.arange(1, spectrum.shape[-1] + 1, device=noise.device)
     return torch.fft.irfft(spectrum * frequency ** (-slope[:, None, None] / 2), n=noise.shape[-1])
+
+
+def hum(like: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
+    """What the mains bring: 50 or 60 Hz and four overtones, each as it comes, like (B, 1, N) -> (B, 1, N)."""
+    draws = torch.rand(3, len(like), 5, 1, generator=generator, device=like.device)
+    hertz = torch.where(draws[0, :, :1] < 0.5, 50.0, 60.0) * torch.arange(1, 6, device=like.device)[:, None]
+    cycles = hertz / config.sample_rate * torch.arange(like.shape[-1], device=like.device)  # (B, 5, N)
+    return (draws[1] * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
 
 
 def equalise(mel: Tensor, curve_db: Tensor) -> Tensor:

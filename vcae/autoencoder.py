@@ -25,7 +25,7 @@ class AutoencoderConfig:
     delay: int = 2
     content_width: int = 256
     content_dim: int = 64
-    bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.4})
+    bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
     prosody_width: int = 96
     speaker_width: int = 256
     speaker_dim: int = 192

@@ -42,7 +42,7 @@ class Continuous(Bottleneck):
 
     discrete = False
 
-    def __init__(self, dim: int, noise: float = 0.4) -> None:
+    def __init__(self, dim: int, noise: float = 0.15) -> None:
         super().__init__()
         self.noise = noise
         self.bits_per_frame = dim / 2 * math.log2(1 + 1 / noise**2) if noise else math.inf

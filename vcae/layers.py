@@ -193,7 +193,7 @@ class RecursiveNorm(nn.Module):
     decay: Tensor
 
     def __init__(
-        self, channels: int, time_constant: float, prior: float = 15.0, momentum: float = 0.01
+        self, channels: int, time_constant: float, prior: float = 2.0, momentum: float = 0.01
     ) -> None:
         super().__init__()
         self.prior = prior

@@ -119,20 +119,21 @@ class AutoencoderStage(Stage):
         self.milestones = {"decoder": 0.2, "adversary": 0.5, "conversion": 0.5}
         self.weights = {
             "sketch": 1.0,
-            "mel": 2.5,
+            "mel": 1.5,
+            "loudness": 4.0,
             "envelope": 1.0,
             "pitch": 0.1,
             "voicing": 0.2,
             "margin": 0.1,
             "leak": 1.0,
-            "hide": 0.2,
-            "phones": 0.8,
+            "hide": 0.4,
+            "phones": 1.0,
             "bottleneck": 1.0,
             "adversary": 0.1,
             "matching": 0.5,
-            "speaker": 0.5,
+            "speaker": 0.8,
             "content": 0.5,
-            "words": 0.5,
+            "words": 0.8,
             "discriminator": 1.0,
         }
 
@@ -149,8 +150,8 @@ class AutoencoderStage(Stage):
                 floats = [(s, f) for s, f in zip(slow, fast, strict=True) if s.is_floating_point()]
                 torch._foreach_lerp_([s for s, _ in floats], [f for _, f in floats], 0.01)
             target = self.log_mel(batch.source)
-            noisy = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, g))
-            reference = self.log_mel(augment.perturb_wav(batch.reference, augment.REFERENCE, g))
+            noisy = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, mel_config, g))
+            reference = self.log_mel(augment.perturb_wav(batch.reference, augment.REFERENCE, mel_config, g))
             seen = augment.perturb_mel(noisy, augment.CONTENT, mel_config, g)
             reference = augment.perturb_mel(reference, augment.REFERENCE, mel_config, g)
         content = model.content(seen)
@@ -216,7 +217,13 @@ class AutoencoderStage(Stage):
         mel, target, kept = out["mel"], out["target"], out["kept"]
         # Formants make words, and weigh little in a mean over all that a mel holds.
         shapes = envelope(mel[:kept]), envelope(target[:kept])
-        result = {"mel": F.l1_loss(mel[:kept], target[:kept]), "envelope": F.l1_loss(*shapes)}
+        result = {
+            "mel": F.l1_loss(mel[:kept], target[:kept]),
+            "loudness": losses.loudness_loss(
+                *map(self.model.config.mel.unstandardise, (mel[:kept], target[:kept]))
+            ),
+            "envelope": F.l1_loss(*shapes),
+        }
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
             fake = self.adversary(mel, known)
