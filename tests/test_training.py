@@ -142,7 +142,16 @@ def test_milestones_bring_their_losses():
     early, late = (
         set(stage.generator_losses(stage.generate(stage.batch(p.generator), p), p)) for p in phases(stage)
     )
-    assert late - early == {"mel", "envelope", "adversary", "matching", "speaker", "content", "words"}
+    assert late - early == {
+        "mel",
+        "loudness",
+        "envelope",
+        "adversary",
+        "matching",
+        "speaker",
+        "content",
+        "words",
+    }
     assert early - late == {"sketch"}
 
 

@@ -42,8 +42,8 @@ Reference: TypeAlias = Voice | Source | Sequence[Source]
 
 MAX_SHIFT = 24.0
 """Semitones up or down that a conversion may shift the pitch."""
-MIN_SPEECH = 0.1
-"""Seconds, surely voiced, that a reference must hold: a word or two."""
+MIN_SPEECH = 0.15
+"""Seconds, surely voiced, that a reference must hold: a few syllables."""
 PIECE_SECONDS = 10
 """A longer reference is heard in pieces of so many seconds."""
 
