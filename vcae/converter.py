@@ -42,8 +42,8 @@ Reference: TypeAlias = Voice | Source | Sequence[Source]
 
 MAX_SHIFT = 24.0
 """Semitones up or down that a conversion may shift the pitch."""
-MIN_SPEECH = 0.15
-"""Seconds, surely voiced, that a reference must hold: a few syllables."""
+MIN_SPEECH = 0.1
+"""Seconds, surely voiced, that a reference must hold: a word or two."""
 PIECE_SECONDS = 10
 """A longer reference is heard in pieces of so many seconds."""
 
@@ -236,12 +236,11 @@ class Converter:
         recording = self._listen(source)
         cache: Cache = {}
         encoded = [self.autoencoder.encode(self.log_mel(b, cache), cache) for b in self._steps(recording)]
-        late, stride = self.autoencoder.config.delay, self.autoencoder.content.stride
-        first, steps = late // stride, -(-recording.length // self.step)
+        frames, stride = self._frames(recording), self.autoencoder.content.stride
         z = torch.cat([code.z for code, _ in encoded], dim=-1)[0]
-        z = z[:, first : first + steps].cpu()  # (D, T)
+        z = z[:, frames.start // stride : frames.stop // stride].cpu()  # (D, T)
         prosody = torch.cat([prosody for _, prosody in encoded], dim=-1)[0]
-        prosody = prosody[:, late : late + stride * steps].cpu()  # (3, stride T)
+        prosody = prosody[:, frames.start : frames.stop].cpu()  # (3, stride T)
         return Parts(z, prosody, self._voice_of(recording, F0Statistics.of(prosody[None])))
 
     @torch.inference_mode()
@@ -335,8 +334,19 @@ class Converter:
     def _pitch(self, recording: Recording) -> F0Statistics:
         """F0 statistics of a whole recording."""
         cache: Cache = {}
-        prosody = (self.autoencoder.prosody(self.log_mel(b, cache), cache) for b in self._steps(recording))
-        return sum(map(F0Statistics.of, prosody), F0Statistics(0, 0, 0))
+        found, wanted, before = F0Statistics(0, 0, 0), self._frames(recording), 0
+        for block in self._steps(recording):
+            prosody = self.autoencoder.prosody(self.log_mel(block, cache), cache)
+            found += F0Statistics.of(
+                prosody[..., max(0, wanted.start - before) : max(0, wanted.stop - before)]
+            )
+            before += prosody.shape[-1]
+        return found
+
+    def _frames(self, recording: Recording) -> range:
+        """Which frames of prosody speak of a recording, of all that `_steps` gives."""
+        late, steps = self.autoencoder.config.delay, -(-recording.length // self.step)
+        return range(late, late + steps * self.autoencoder.content.stride)
 
     @torch.inference_mode()
     def _voice_of(self, recording: Recording, f0: F0Statistics) -> Voice:

@@ -215,14 +215,12 @@ class AutoencoderStage(Stage):
     def _decoder_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Reconstruction; later the adversary and conversion."""
         mel, target, kept = out["mel"], out["target"], out["kept"]
-        # Formants make words, and weigh little in a mean over all that a mel holds.
-        shapes = envelope(mel[:kept]), envelope(target[:kept])
+        own = mel[:kept], target[:kept]  # of those in their own voice
         result = {
-            "mel": F.l1_loss(mel[:kept], target[:kept]),
-            "loudness": losses.loudness_loss(
-                *map(self.model.config.mel.unstandardise, (mel[:kept], target[:kept]))
-            ),
-            "envelope": F.l1_loss(*shapes),
+            "mel": F.l1_loss(*own),
+            "loudness": losses.loudness_loss(*map(self.model.config.mel.unstandardise, own)),
+            # Formants make words, and weigh little in a mean over all that a mel holds.
+            "envelope": F.l1_loss(envelope(own[0]), envelope(own[1])),
         }
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
