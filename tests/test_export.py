@@ -176,6 +176,7 @@ def test_the_manifest_tells_what_is_left_to_do_outside(converter, exported):
         "win_length": 640,
         "hop_length": 160,
         "delay": converter.delay,
+        "prosody_delay": converter.autoencoder.config.delay,
         "level": audio.LEVEL,
     }
 

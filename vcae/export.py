@@ -50,6 +50,7 @@ def export_onnx(converter: Converter, folder: Path) -> None:
         "win_length": config.mel.win_length,
         "hop_length": config.mel.hop_length,
         "delay": converter.delay,
+        "prosody_delay": converter.autoencoder.config.delay,
         "level": LEVEL,
     }
     # Traced as for long signals: what is done only to few frames at once, to be quicker, is left out.

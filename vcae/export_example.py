@@ -32,6 +32,7 @@ class Graphs:
         self.window: int = about["win_length"]
         self.hop: int = about["hop_length"]
         self.delay: int = about["delay"]  # how many samples late the sound comes
+        self.prosody_delay: int = about["prosody_delay"]  # how many frames late F0 comes
         self.level: float = about["level"]  # that the networks know, in dBFS
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = 1  # for two frames, more cost more than they bring
@@ -130,8 +131,10 @@ def advanced(phase: float, prosody: Array, seconds: float) -> tuple[float, Array
 
 def pitch_of(graphs: Graphs, wav: Array) -> Pitch:
     """Of a whole signal; ten frames about 150 Hz are what is believed beforehand."""
-    mel = whole_mel(graphs, padded(wav, graphs.delay, 2 * graphs.hop))
-    log_f0, voicing = graphs("prosody", mel=mel)[0, :2].astype(np.float64)
+    step, late = 2 * graphs.hop, graphs.prosody_delay
+    prosody = graphs("prosody", mel=whole_mel(graphs, padded(wav, graphs.delay, step)))[0]
+    own = prosody[:, late : late + 2 * -(-len(wav) // step)]  # the rest is of the silence around it
+    log_f0, voicing = own[:2].astype(np.float64)
     weights, middle = (4 * voicing - 2).clip(0, 1), math.log(150)
     voiced = weights.sum()
     mean = (weights @ log_f0 + 10 * middle) / (voiced + 10)
