@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from vcae.losses import Scores
+from vcae.mel import magnitude
 
 
 def _convolutions(layers: Sequence[tuple[int, int, tuple[int, int], tuple[int, int]]]) -> nn.ModuleList:
@@ -81,7 +82,7 @@ class SpectrumDiscriminator(nn.Module):
                     wav.squeeze(1).float(), size, size // 4, window=window, return_complex=True
                 )
             # Compressed magnitudes, so that loud vowels do not hide the rest.
-            spectrum = spectrum * (spectrum.abs() + 1e-3) ** -0.6
+            spectrum = spectrum * (magnitude(spectrum) + 1e-3) ** -0.6
             x = torch.stack([spectrum.real, spectrum.imag], dim=1)  # (B, 2, bins, frames)
             for layer in layers:  # type: ignore[attr-defined]
                 x = F.leaky_relu(layer(x), 0.1)

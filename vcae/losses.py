@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.layers import Conv1d
+from vcae.mel import magnitude
 
 Scores = tuple[list[Tensor], list[Tensor]]
 """What a discriminator gives: score maps, and the features on the way to them."""
@@ -21,7 +22,7 @@ def stft_loss(predicted: Tensor, target: Tensor, sizes: Sequence[int] = (256, 51
     for size in sizes:
         window = torch.hann_window(size, device=predicted.device)
         p, t = (
-            torch.stft(x.squeeze(1).float(), size, size // 4, window=window, return_complex=True).abs()
+            magnitude(torch.stft(x.squeeze(1).float(), size, size // 4, window=window, return_complex=True))
             for x in (predicted, target)
         )
         total = (
