@@ -105,6 +105,25 @@ def test_without_voicing_there_are_no_harmonics(vocoder):
 
 
 @pytest.mark.parametrize("voicing", [0.0, 1.0])
+def test_a_source_can_be_loud_in_half_of_a_window_only(vocoder, voicing):
+    mel = torch.zeros(1, MEL.n_mels, 20)
+    points = vocoder.config.shape_points
+
+    def share_of_first_half(quiet: slice) -> float:
+        with torch.no_grad():
+            vocoder.shapes.bias.zero_()
+            vocoder.shapes.bias.unflatten(0, (2, points))[:, quiet] = -4
+            windows = vocoder.windows(mel, prosody_of(120, mel, voicing), torch.linspace(0, 1, 20)[None])
+        powers = windows.square().sum((0, 2))  # of each sample of a window
+        return float(powers[: MEL.win_length // 2].sum() / powers.sum())
+
+    first, second = slice((points + 1) // 2), slice(points // 2, points)
+    assert share_of_first_half(quiet=first) < 0.2
+    assert 0.3 < share_of_first_half(quiet=slice(0)) < 0.7
+    assert share_of_first_half(quiet=second) > 0.8
+
+
+@pytest.mark.parametrize("voicing", [0.0, 1.0])
 def test_silence_stays_near_silence(vocoder, voicing):
     mel = torch.full((1, MEL.n_mels, 100), math.log(MEL.floor))
     out = sound(vocoder, mel, prosody_of(150.0, mel, voicing))

@@ -48,7 +48,7 @@ class TrainConfig:
     validate_steps: int = 500
     validate_batches: int = 4
     precision: Literal["32-true", "bf16-mixed"] | None = None
-    """By default bf16-mixed on a GPU and 32-true elsewhere."""
+    """By default bf16-mixed on a GPU and 32-true elsewhere; bf16-mixed makes a CPU with AMX twice as fast."""
     compile: bool = False
     """Compile the networks (torch.compile); worth it on a GPU for runs of more than some minutes."""
 

@@ -3,7 +3,8 @@
 The head follows Vocos (Siuzdak, 2023): a network at the mel's frame rate and an inverse STFT, no
 upsampling. What it predicts are two complex filters, one for a harmonic source at the given F0 and one for
 noise (the source-filter model; as a network in Wang et al., 2019), on top of the envelope that the mel
-itself tells. So pitch is right from the first step, and the network is left to refine the filters.
+itself tells, and how loud each source is in the course of a window. So pitch is right from the first step,
+and the network is left to refine the rest.
 """
 
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class VocoderConfig:
     width: int = 256
     hidden: int = 768
     blocks: int = 8
+    shape_points: int = 15
+    """In how many points of a window, with straight lines between them, its loudness is shaped."""
 
 
 class Vocoder(nn.Module):
@@ -40,6 +43,7 @@ class Vocoder(nn.Module):
     steps: Tensor
     envelope: Tensor
     level: Tensor
+    lines: Tensor
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
@@ -55,6 +59,10 @@ class Vocoder(nn.Module):
         self.filters = Pointwise(config.width, 4 * bins)
         nn.init.normal_(self.filters.weight, std=0.01)
         nn.init.zeros_(self.filters.bias)
+        # A filter cannot say when in a window a burst is.
+        self.shapes = Pointwise(config.width, 2 * config.shape_points)
+        nn.init.zeros_(self.shapes.weight)
+        nn.init.zeros_(self.shapes.bias)
 
         window, hop = torch.hann_window(mel.win_length), mel.hop_length
         # About ten seconds of noise, so that a stream and a whole file are given the same.
@@ -69,6 +77,9 @@ class Vocoder(nn.Module):
         self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
         self.ripple = Ripple(mel)
+        position = torch.linspace(0, config.shape_points - 1, mel.win_length)  # of each sample, in points
+        apart = (position - torch.arange(config.shape_points).unsqueeze(1)).abs()
+        self.register_buffer("lines", (1 - apart).clamp(min=0), persistent=False)  # (points, win_length)
 
     def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
@@ -80,13 +91,19 @@ class Vocoder(nn.Module):
         `phase` is where F0 is in its cycle in the middle of each frame, as `phase` gives it.
         """
         x = torch.cat([self.config.mel.standardise(mel), features(prosody)], dim=1)
-        x = self.filters(self.norm(self.blocks(self.input(x, cache), cache)))  # (B, 4 bins, T)
+        x = self.norm(self.blocks(self.input(x, cache), cache))
+        filters, shapes = self.filters(x), self.shapes(x)  # (B, 4 bins, T), (B, 2 points, T)
         with torch.autocast(x.device.type, enabled=False):
-            gain_h, phase_h, gain_n, phase_n = x.float().chunk(4, dim=1)  # (B, bins, T) each
+            gain_h, phase_h, gain_n, phase_n = filters.float().chunk(4, dim=1)  # (B, bins, T) each
             level = mel.float() - self.level
             # What a source brings along, its filter must not add again. Log-magnitudes, (B, bins, T) each.
             envelope_h, envelope_n = (self.envelope @ x for x in (level - self.ripple(prosody), level))
-            harmonics, noise = self.source(prosody.float(), phase, cache)  # (B, bins, T) each, complex
+            sources = self.source(prosody.float(), phase, cache)  # (B, T, win_length) each
+            shapes_of = shapes.float().mT.chunk(2, dim=2)  # (B, T, points) each
+            harmonics, noise = (
+                torch.fft.rfft(source * (points @ self.lines).clamp(-5, 5).exp()).mT
+                for source, points in zip(sources, shapes_of, strict=True)
+            )  # (B, bins, T) each, complex
             spectrum = harmonics * torch.polar((envelope_h + gain_h).clamp(max=7).exp(), phase_h)
             spectrum = spectrum + noise * torch.polar((envelope_n + gain_n - 1).clamp(max=7).exp(), phase_n)
             frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
@@ -94,16 +111,14 @@ class Vocoder(nn.Module):
 
     @torch.no_grad()
     def source(self, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
-        """Spectra of the voiced and of the noise source, both about flat with magnitude 1.
+        """Windows of the voiced and of the noise source, the spectra of both about flat with magnitude 1.
 
-        (B, 3, T), (B, T) -> 2 x (B, bins, T), complex. Within a frame F0 stays.
+        (B, 3, T), (B, T) -> 2 x (B, T, win_length). Within a frame F0 stays.
         """
         f0 = self._f0(prosody).float().unsqueeze(-1)  # (B, T, 1)
         cycles = phase.unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
         voiced = pulses(cycles, f0) * prosody[:, 1].unsqueeze(-1)
-        sources = (voiced, self._noise(voiced, cache))  # (B, T, win_length) each
-        harmonics, hiss = (torch.fft.rfft(x * self.analysis).mT for x in sources)
-        return harmonics, hiss
+        return voiced * self.analysis, self._noise(voiced, cache) * self.analysis
 
     def _f0(self, prosody: Tensor) -> Tensor:
         """F0 in cycles a sample, float64: (B, 3, T) -> (B, T)."""
