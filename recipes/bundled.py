@@ -19,8 +19,9 @@ the layouts); what is not there is left out:
 labels, from which the content encoder learns beside everything else. Speakers kept for testing
 (vcae.corpora.HELD_OUT_SPEAKERS) are left out, and the trainer refuses them.
 
-On a GPU the defaults take 40 minutes. Run again to go on where it was stopped. `--tiny` trains a toy on the
-sample voices in under two minutes, to see that everything works.
+On a GPU the defaults take 40 minutes. Run again to go on where it was stopped; `--start vcae/weights` begins
+with the weights in the package, in a new folder. `--tiny` trains a toy on the sample voices in under two
+minutes, to see that everything works.
 """
 
 import os
@@ -32,7 +33,7 @@ import torch
 import tyro
 
 from vcae.autoencoder import Autoencoder, AutoencoderConfig
-from vcae.checkpoint import BUNDLED, load_autoencoder
+from vcae.checkpoint import BUNDLED, load_autoencoder, load_vocoder
 from vcae.corpora import folder, read_corpora, split_by_speaker, trainable
 from vcae.data import Bank, Sampler, prepare
 from vcae.stages import AutoencoderStage, VocoderStage
@@ -52,6 +53,8 @@ class Recipe:
     """Folder of NAME.tsv with transcripts."""
     out: Path = Path("runs/bundled")
     """Where everything is written, and found again by the next run."""
+    start: Path | None = None
+    """Folder of weights to begin with, such as vcae/weights; default: from nothing."""
     bundle: bool = False
     """In the end, put the weights into the package."""
     tiny: bool = False
@@ -116,7 +119,11 @@ def main(recipe: Recipe) -> None:
             recipe.autoencoder_batch, recipe.autoencoder_seconds, recipe.reference_seconds, Sampler.speeds
         )
         model = Autoencoder(recipe.autoencoder)
+        if recipe.start:
+            model = load_autoencoder(recipe.start / "autoencoder.safetensors")
         stages = [AutoencoderStage(model, s, recipe.adversary_channels) for s in (learn, check)]
+        if recipe.start:  # there is a decoder worth hearing already
+            stages[0].milestones = dict.fromkeys(stages[0].milestones, 0.0)
         Trainer(stages[0], recipe.out, recipe.autoencoder_training, stages[1]).run()
 
     if "vocoder" in recipe.stages:
@@ -125,6 +132,8 @@ def main(recipe: Recipe) -> None:
         trained = recipe.out / "autoencoder.safetensors"
         autoencoder = load_autoencoder(trained) if trained.exists() else None
         vocoder = Vocoder(recipe.vocoder)
+        if recipe.start:
+            vocoder = load_vocoder(recipe.start / "vocoder.safetensors")
         stages = [VocoderStage(vocoder, s, autoencoder, recipe.adversary_channels) for s in (learn, check)]
         Trainer(stages[0], recipe.out, recipe.vocoder_training, stages[1]).run()
 

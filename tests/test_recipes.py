@@ -4,6 +4,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 
 import vcae
 from vcae.audio import read
+from vcae.tensors import load_tensors
+from vcae.trainer import TrainConfig
 from vcae.trials import Trial
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +51,19 @@ def test_what_is_done_is_not_done_again(toy):
     assert done.returncode == 0, done.stderr
     assert "going on from step 12" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")} == before
+
+
+def test_training_begins_with_the_weights_that_it_is_given(toy, tmp_path):
+    import bundled
+
+    for bank in toy.glob("*.bank"):
+        shutil.copy(bank, tmp_path)
+    none = TrainConfig(steps=0)
+    bundled.main(bundled.Recipe(start=toy, out=tmp_path, autoencoder_training=none, vocoder_training=none))
+    for name in ("autoencoder", "vocoder"):
+        given, written = (load_tensors(folder / f"{name}.safetensors")[0] for folder in (toy, tmp_path))
+        assert given.keys() == written.keys()
+        assert all(torch.equal(given[key], written[key]) for key in given)
 
 
 def test_the_curves_are_drawn(toy, tmp_path):
