@@ -37,6 +37,7 @@ from vcae.checkpoint import BUNDLED, load_autoencoder, load_vocoder
 from vcae.corpora import folder, read_corpora, split_by_speaker, trainable
 from vcae.data import Bank, Sampler, prepare
 from vcae.stages import AutoencoderStage, VocoderStage
+from vcae.terminal import in_one_line
 from vcae.trainer import TrainConfig, Trainer
 from vcae.vocoder import Vocoder, VocoderConfig
 
@@ -104,6 +105,10 @@ def main(recipe: Recipe) -> None:
         recipe = tiny(recipe)
     recipe.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
+    given = recipe.start and (  # before minutes are spent on reading
+        load_autoencoder(recipe.start / "autoencoder.safetensors"),
+        load_vocoder(recipe.start / "vocoder.safetensors"),
+    )
     train, validation = banks(recipe)
     # A few big corpora of short or accented clips must not crowd out the rest.
     weights = train.speaker_weights(power=0.5, at_most={"speechocean762": 0.25, "speech-to-intent": 0.1})
@@ -118,11 +123,9 @@ def main(recipe: Recipe) -> None:
         learn, check = samplers(
             recipe.autoencoder_batch, recipe.autoencoder_seconds, recipe.reference_seconds, Sampler.speeds
         )
-        model = Autoencoder(recipe.autoencoder)
-        if recipe.start:
-            model = load_autoencoder(recipe.start / "autoencoder.safetensors")
+        model = given[0] if given else Autoencoder(recipe.autoencoder)
         stages = [AutoencoderStage(model, s, recipe.adversary_channels) for s in (learn, check)]
-        if recipe.start:  # there is a decoder worth hearing already
+        if given:  # there is a decoder worth hearing already
             stages[0].milestones = dict.fromkeys(stages[0].milestones, 0.0)
         Trainer(stages[0], recipe.out, recipe.autoencoder_training, stages[1]).run()
 
@@ -131,9 +134,7 @@ def main(recipe: Recipe) -> None:
         learn, check = samplers(*sizes, speeds=(1.0,))  # no pseudo-speakers
         trained = recipe.out / "autoencoder.safetensors"
         autoencoder = load_autoencoder(trained) if trained.exists() else None
-        vocoder = Vocoder(recipe.vocoder)
-        if recipe.start:
-            vocoder = load_vocoder(recipe.start / "vocoder.safetensors")
+        vocoder = given[1] if given else Vocoder(recipe.vocoder)
         stages = [VocoderStage(vocoder, s, autoencoder, recipe.adversary_channels) for s in (learn, check)]
         Trainer(stages[0], recipe.out, recipe.vocoder_training, stages[1]).run()
 
@@ -160,4 +161,5 @@ def banks(recipe: Recipe) -> tuple[Bank, Bank]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Recipe, description=__doc__))
+    with in_one_line():
+        main(tyro.cli(Recipe, description=__doc__))

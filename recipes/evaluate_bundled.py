@@ -8,7 +8,6 @@ experiments are decided. Each is `vcae evaluate` with all systems that put the s
 probe` on test-other. What judges heard is kept, so that a second run only judges what has changed.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from vcae.evaluation import evaluate_list
 from vcae.output import replacing
 from vcae.probes import probe
 from vcae.results import Evaluation
+from vcae.terminal import in_one_line
 from vcae.trials import make_trials, write_trials
 
 CARD = BUNDLED / "README.md"
@@ -136,8 +136,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with in_one_line():
         main(tyro.cli(Options, description=__doc__))
-    except VcaeError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

@@ -6,7 +6,6 @@ Less reference and noisier reference, from one kind of voice to another, childre
 Every row is converted, and judged against clean recordings of the target, by the judges of `vcae evaluate`.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +25,7 @@ from vcae.errors import VcaeError
 from vcae.evaluation import Memory, Panel, System, evaluate
 from vcae.prosody import f0_labels
 from vcae.results import Evaluation
+from vcae.terminal import in_one_line
 from vcae.trials import Trial, make_trials
 
 MEASURES = ("cosine to target", "nearer to target", "WER", "DistillMOS", "F0 correlation")
@@ -172,8 +172,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with in_one_line():
         main(tyro.cli(Options, description=__doc__))
-    except VcaeError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

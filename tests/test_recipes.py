@@ -66,6 +66,13 @@ def test_training_begins_with_the_weights_that_it_is_given(toy, tmp_path):
         assert all(torch.equal(given[key], written[key]) for key in given)
 
 
+def test_weights_to_begin_with_that_are_not_there_are_told_in_one_line(tmp_path):
+    done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", tmp_path / "out", "--start", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{tmp_path / 'autoencoder.safetensors'}: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_curves_are_drawn(toy, tmp_path):
     done = run(sys.executable, "recipes/curves.py", toy, "--out", tmp_path / "curves.png")
     assert done.returncode == 0, done.stderr

@@ -220,12 +220,12 @@ class Converter:
         """What is said: z (D, T) at the code's rate, ids (T,) or None, of samples step * t on."""
         recording = self._listen(source, progress)
         cache: Cache = {}
-        late = self.autoencoder.config.delay // self.autoencoder.content.stride
         codes = [
             self.autoencoder.bottleneck(self.autoencoder.content(self.log_mel(b, cache), cache))
             for b in self._steps(recording)
         ]
-        frames = slice(late, late - (-recording.length // self.step))
+        of_prosody, stride = self._frames(recording), self.autoencoder.content.stride
+        frames = slice(of_prosody.start // stride, of_prosody.stop // stride)
         z = torch.cat([c.z for c in codes], dim=-1)[0, :, frames].cpu()
         ids = [c.ids for c in codes if c.ids is not None]
         return Code(z, torch.cat(ids, dim=-1)[0, frames].cpu() if ids else None, z.new_zeros(()))

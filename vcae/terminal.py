@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,16 @@ from vcae.errors import VcaeError
 
 stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """What a user did wrong is told in one line on stderr, without a traceback: exit status 2."""
+    try:
+        yield
+    except VcaeError as error:
+        err.print(str(error))
+        sys.exit(2)
 
 
 class Bar:

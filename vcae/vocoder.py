@@ -78,8 +78,8 @@ class Vocoder(nn.Module):
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
         self.ripple = Ripple(mel)
         position = torch.linspace(0, config.shape_points - 1, mel.win_length)  # of each sample, in points
-        apart = (position - torch.arange(config.shape_points).unsqueeze(1)).abs()
-        self.register_buffer("lines", (1 - apart).clamp(min=0), persistent=False)  # (points, win_length)
+        lines = _between(position, config.shape_points).T.contiguous()
+        self.register_buffer("lines", lines, persistent=False)  # (points, win_length)
 
     def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
@@ -181,8 +181,12 @@ def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
     spacing = float(to_mel(torch.tensor(top))) / (mel.n_mels + 1)
     position = to_mel(torch.linspace(0, top, bins)) / spacing - 1  # in bands
     position = position.clamp(0, mel.n_mels - 1)
-    triangles = 1 - (position[:, None] - torch.arange(mel.n_mels)).abs()
-    return triangles.clamp(min=0), level
+    return _between(position, mel.n_mels), level
+
+
+def _between(position: Tensor, points: int) -> Tensor:
+    """Linear interpolation between points 0, 1, 2, ... as a matrix: positions (N,) -> (N, points)."""
+    return (1 - (position[:, None] - torch.arange(points)).abs()).clamp(min=0)
 
 
 def griffin_lim(mel: Tensor, config: MelConfig, iterations: int = 60) -> Tensor:
