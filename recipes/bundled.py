@@ -1,4 +1,4 @@
-"""Make the weights in the package: autoencoder, then vocoder.
+"""Make the weights in the package: a recogniser of phones, which teaches the autoencoder; then the vocoder.
 
     python recipes/bundled.py --corpora ~/corpora --transcripts ~/corpora/transcripts
 
@@ -33,10 +33,11 @@ import torch
 import tyro
 
 from vcae.autoencoder import Autoencoder, AutoencoderConfig
-from vcae.checkpoint import BUNDLED, load_autoencoder, load_vocoder
+from vcae.checkpoint import BUNDLED, load, load_autoencoder, load_vocoder
 from vcae.corpora import folder, read_corpora, split_by_speaker, trainable
 from vcae.data import Bank, Sampler, prepare
-from vcae.stages import AutoencoderStage, VocoderStage
+from vcae.recogniser import Recogniser, RecogniserConfig
+from vcae.stages import AutoencoderStage, RecogniserStage, VocoderStage
 from vcae.terminal import in_one_line
 from vcae.trainer import TrainConfig, Trainer
 from vcae.vocoder import Vocoder, VocoderConfig
@@ -60,7 +61,7 @@ class Recipe:
     """In the end, put the weights into the package."""
     tiny: bool = False
     """A toy, on the sample voices unless --corpora says otherwise."""
-    stages: tuple[str, ...] = ("autoencoder", "vocoder")
+    stages: tuple[str, ...] = ("recogniser", "autoencoder", "vocoder")
     """What to train; a stage that is done already is not done again."""
     validation_speakers: int = 24
     """How many speakers to keep aside."""
@@ -68,7 +69,9 @@ class Recipe:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     adversary_channels: int = 32
+    recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
 
+    recogniser_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=5))
     autoencoder_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=15))
     autoencoder_batch: int = 128
     autoencoder_seconds: float = 2.5
@@ -84,11 +87,13 @@ def tiny(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         validation_speakers=1,
+        recogniser=RecogniserConfig(width=32, stacks=2),
         autoencoder=AutoencoderConfig(
             content_width=32, prosody_width=32, speaker_width=32, speaker_dim=16, decoder_width=32
         ),
         vocoder=VocoderConfig(width=32, hidden=64, blocks=2),
         adversary_channels=4,
+        recogniser_training=few,
         autoencoder_training=few,
         autoencoder_batch=4,
         autoencoder_seconds=1.0,
@@ -119,12 +124,19 @@ def main(recipe: Recipe) -> None:
             Sampler(validation, validation.speaker_weights(), batch, seconds, reference, speeds),
         ]
 
+    sizes = (recipe.autoencoder_batch, recipe.autoencoder_seconds, recipe.reference_seconds)
+    if "recogniser" in recipe.stages:
+        recogniser = Recogniser(recipe.recogniser)
+        learn, check = (RecogniserStage(recogniser, s) for s in samplers(*sizes, Sampler.speeds))
+        Trainer(learn, recipe.out, recipe.recogniser_training, check).run()
+
     if "autoencoder" in recipe.stages:
-        learn, check = samplers(
-            recipe.autoencoder_batch, recipe.autoencoder_seconds, recipe.reference_seconds, Sampler.speeds
-        )
         model = given[0] if given else Autoencoder(recipe.autoencoder)
-        stages = [AutoencoderStage(model, s, recipe.adversary_channels) for s in (learn, check)]
+        recogniser = load(recipe.out / "recogniser.safetensors", Recogniser, RecogniserConfig)
+        stages = [
+            AutoencoderStage(model, s, recogniser, recipe.adversary_channels)
+            for s in samplers(*sizes, Sampler.speeds)
+        ]
         if given:  # there is a decoder worth hearing already
             stages[0].milestones = dict.fromkeys(stages[0].milestones, 0.0)
         Trainer(stages[0], recipe.out, recipe.autoencoder_training, stages[1]).run()

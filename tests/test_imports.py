@@ -41,6 +41,7 @@ BESIDE = [
     "corpora",
     "augment",
     "phones",
+    "recogniser",
     "losses",
     "discriminator",
     "data",

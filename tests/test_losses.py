@@ -171,6 +171,27 @@ def test_cross_entropy_over_what_is_known(shape):
     assert torch.allclose(losses.known_cross_entropy(logits, label), F.cross_entropy(logits[:1], label[:1]))
 
 
+def test_divergence_is_zero_for_the_same_classes_only():
+    wanted = torch.randn(2, 5, 7)
+    assert losses.divergence(wanted + 3.0, wanted) == pytest.approx(0, abs=1e-6)  # logits have no zero
+    other = torch.randn(2, 5, 7)
+    p, q = (torch.distributions.Categorical(logits=x.mT) for x in (wanted, other))
+    torch.testing.assert_close(
+        losses.divergence(other, wanted), torch.distributions.kl_divergence(p, q).mean()
+    )
+
+
+def test_divergence_teaches_only_the_first():
+    logits, wanted = (torch.randn(2, 5, 7, requires_grad=True) for _ in range(2))
+    losses.divergence(logits, wanted).backward()
+    assert logits.grad is not None and wanted.grad is None
+
+
+def test_distance_is_the_mean_over_layers():
+    a, b = [torch.zeros(2, 3, 4), torch.zeros(2, 3, 8)], [torch.ones(2, 3, 4), torch.full((2, 3, 8), 3.0)]
+    assert losses.distance(a, b) == 2
+
+
 def test_cross_entropy_of_nothing_known_is_zero():
     logits = noise(4, 7).requires_grad_()
     loss = losses.known_cross_entropy(logits, torch.full((4,), -1))

@@ -31,7 +31,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
-    """A folder in which `recipes/bundled.py --tiny` has trained both stages."""
+    """A folder in which `recipes/bundled.py --tiny` has trained all stages."""
     out = tmp_path_factory.mktemp("toy")
     done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -39,7 +39,7 @@ def toy(tmp_path_factory) -> Path:
 
 
 def test_the_toy_recipe_makes_weights_that_convert(toy):
-    for stage in ("autoencoder", "vocoder"):
+    for stage in ("recogniser", "autoencoder", "vocoder"):
         assert (toy / f"{stage}.ckpt").is_file()
     out = vcae.load(toy).reconstruct(ROOT / "demo/voices/vcc2016-SF1-200001.flac")
     assert out.duration > 3

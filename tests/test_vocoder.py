@@ -150,6 +150,27 @@ def test_before_any_training_the_mel_of_a_vowel_comes_back(f0):
     assert (copy[0, :, 10:70] - mel[0, :, 10:70])[heard].abs().mean() < 0.3
 
 
+def test_the_noise_of_every_window_is_as_loud_in_every_band(vocoder):
+    spectra = torch.fft.rfft(vocoder.noise)  # (windows, bins)
+    loudness = (spectra.abs() @ vocoder.bands.T).log()
+    assert loudness.std() < 0.2  # drawn at random it is 0.4
+    assert len(loudness) == 997
+
+
+def test_half_of_what_the_filters_get_wrong_is_made_good():
+    vocoder = seeded(Vocoder, TINY_VOCODER).eval()
+    mel = LogMel(MEL)(0.1 * noise(RATE)[None, None])
+    unvoiced = prosody_of(150, mel, voicing=0.0)
+
+    def level() -> float:
+        return float(sound(vocoder, mel, unvoiced).square().mean().log() / 2)
+
+    right = level()
+    with torch.no_grad():
+        vocoder.filters.bias += 1.0  # in neper; the phases do not matter for noise
+    assert level() - right == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_batch_is_its_examples(vocoder):
     mel = noise(3, MEL.n_mels, 30)
     prosody = prosody_of(150, mel)

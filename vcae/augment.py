@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcae.mel import MelConfig
+from vcae.mel import MelConfig, cosines
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,3 @@ def _centres(config: MelConfig, device: torch.device) -> Tensor:
     top = 2595 * math.log10(1 + config.sample_rate / 2 / 700)
     mels = torch.arange(1, config.n_mels + 1) * top / (config.n_mels + 1)
     return (700 * (10 ** (mels / 2595) - 1)).to(device)
-
-
-@cache
-def cosines(size: int, count: int, device: torch.device) -> Tensor:
-    """The first rows of the orthonormal DCT-II, (count, size)."""
-    k, n = torch.arange(count)[:, None], torch.arange(size)[None]
-    rows = torch.cos(math.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5
-    rows[0] /= 2**0.5
-    return rows.to(device)

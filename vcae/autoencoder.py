@@ -18,6 +18,7 @@ from vcae.speaker import SpeakerCode, SpeakerEncoder
 class AutoencoderConfig:
     """Sizes of an `Autoencoder`. `delay` is L, in mel frames: output frame t describes frame t - L.
 
+    `expansion`: hidden channels of a block, in widths, of the content encoder and of the decoder.
     `bottleneck` names one of `vcae.bottleneck.BOTTLENECKS` under "kind"; the rest are its options.
     """
 
@@ -32,6 +33,7 @@ class AutoencoderConfig:
     tokens: int = 12
     token_dim: int = 64
     decoder_width: int = 256
+    expansion: int = 2
 
 
 class Autoencoder(nn.Module):
@@ -43,14 +45,19 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.content = ContentEncoder(c.mel, c.content_width, 2 * c.content_width, c.content_dim)
+        self.content = ContentEncoder(c.mel, c.content_width, c.expansion * c.content_width, c.content_dim)
         self.bottleneck = bottleneck(dim=c.content_dim, **c.bottleneck)
         self.prosody = ProsodyEncoder(c.mel, c.delay, c.prosody_width, 2 * c.prosody_width)
         self.speaker = SpeakerEncoder(
             c.mel, c.speaker_width, 2 * c.speaker_width, c.speaker_dim, c.tokens, c.token_dim
         )
         self.decoder = Decoder(
-            c.mel, c.content_dim, c.decoder_width, 2 * c.decoder_width, c.speaker_dim, c.token_dim
+            c.mel,
+            c.content_dim,
+            c.decoder_width,
+            c.expansion * c.decoder_width,
+            c.speaker_dim,
+            c.token_dim,
         )
 
     @property

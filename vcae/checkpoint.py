@@ -15,7 +15,7 @@ from vcae.vocoder import Vocoder, VocoderConfig
 BUNDLED = Path(__file__).parent / "weights"
 """The folder of the weights that come with the package."""
 
-_Model = TypeVar("_Model", Autoencoder, Vocoder)
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 class CheckpointError(VcaeError):
@@ -23,25 +23,27 @@ class CheckpointError(VcaeError):
 
 
 def save(path: Path, model: nn.Module, notes: dict[str, Any] | None = None) -> None:
-    """Write a model in half precision with its configuration. `notes` (JSON) go along, e.g. steps."""
-    if not isinstance(model, Autoencoder | Vocoder):
-        raise TypeError(f"only an Autoencoder or a Vocoder is saved, not a {type(model).__name__}")
+    """Write a model in half precision with its `config`. `notes` (JSON) go along, e.g. steps."""
+    config: Any = getattr(model, "config", None)
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"only what has a config is saved, not a {type(model).__name__}")
     tensors = {n: t.half() if t.is_floating_point() else t for n, t in model.state_dict().items()}
-    about = {"kind": type(model).__name__, "config": dataclasses.asdict(model.config), "notes": notes or {}}
+    about = {"kind": type(model).__name__, "config": dataclasses.asdict(config), "notes": notes or {}}
     save_tensors(path, tensors, about)
 
 
 def load_autoencoder(path: Path = BUNDLED / "autoencoder.safetensors") -> Autoencoder:
     """The autoencoder in a file, float32, in eval mode. Raises CheckpointError."""
-    return _load(path, Autoencoder, AutoencoderConfig)
+    return load(path, Autoencoder, AutoencoderConfig)
 
 
 def load_vocoder(path: Path = BUNDLED / "vocoder.safetensors") -> Vocoder:
     """The vocoder in a file, float32, in eval mode. Raises CheckpointError."""
-    return _load(path, Vocoder, VocoderConfig)
+    return load(path, Vocoder, VocoderConfig)
 
 
-def _load(path: Path, kind: type[_Model], config: Any) -> _Model:
+def load(path: Path, kind: type[_Model], config: Any) -> _Model:
+    """Any model that `save` wrote: its class, and that of its configuration. Raises CheckpointError."""
     try:
         tensors, about = load_tensors(path)
     except TensorFileError as error:

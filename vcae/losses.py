@@ -90,10 +90,25 @@ class MarginClassifier(nn.Module):
         return known_cross_entropy(self.scale * torch.where(own, harder, cosine), speaker)
 
 
-def known_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+def known_cross_entropy(logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy over the labels that are known (not -1); zero where none is. Classes in dim 1."""
-    total = F.cross_entropy(logits.float(), label, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(
+        logits.float(), label, ignore_index=-1, reduction="sum", label_smoothing=smoothing
+    )
     return total / (label >= 0).sum().clamp(min=1)
+
+
+def distance(predicted: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """L1 between features of one scale, the mean over all layers."""
+    return torch.stack([F.l1_loss(p, t) for p, t in zip(predicted, target, strict=True)]).mean()
+
+
+def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from the classes that `wanted` tells, mean over frames (as in the
+    distillation of Hinton et al., 2015). Logits, (B, classes, T) each.
+    """
+    log_p, log_q = (x.float().log_softmax(1) for x in (wanted.detach(), logits))
+    return (log_p.exp() * (log_p - log_q)).sum(1).mean()
 
 
 class SpeakerSeeker(nn.Module):

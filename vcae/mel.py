@@ -1,6 +1,8 @@
 """The one front end: waveform to log-mel spectrogram."""
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -110,3 +112,12 @@ def magnitude(spectrum: Tensor) -> Tensor:
     `abs` takes. What keeps the gradient finite at zero is far below what float32 sound holds.
     """
     return (spectrum.real.square() + spectrum.imag.square() + 1e-20).sqrt()
+
+
+@cache
+def cosines(size: int, count: int, device: torch.device) -> Tensor:
+    """The first rows of the orthonormal DCT-II, (count, size)."""
+    k, n = torch.arange(count)[:, None], torch.arange(size)[None]
+    rows = torch.cos(math.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5
+    rows[0] /= 2**0.5
+    return rows.to(device)

@@ -6,6 +6,7 @@ losses, the generator's and (with an adversary) the discriminator's, each weighe
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +18,10 @@ from vcae.autoencoder import Autoencoder
 from vcae.data import Batch, Sampler
 from vcae.discriminator import MelDiscriminator, SpectrumDiscriminator
 from vcae.layers import Conv1d, Pointwise
-from vcae.mel import LogMel
+from vcae.mel import LogMel, cosines
 from vcae.phones import PHONES
 from vcae.prosody import LOG_MIDDLE, PRIOR, from_labels
+from vcae.recogniser import Recogniser
 from vcae.speaker import SpeakerCode
 from vcae.vocoder import Vocoder, griffin_lim
 
@@ -89,6 +91,52 @@ class Stage(nn.Module, ABC):
         """What is kept when training ends, by file name."""
 
 
+class RecogniserStage(Stage):
+    """Phones, as forced alignment labels them, from mels that are perturbed in every way, and masked."""
+
+    name = "recogniser"
+
+    def __init__(self, model: Recogniser, sampler: Sampler) -> None:
+        super().__init__()
+        self.model = model
+        self.sampler = sampler
+        self.log_mel = LogMel(model.config.mel)
+        self.adversary = nn.Module()  # there is none
+        self.milestones = {}
+        self.weights = {"phones": 1.0}
+
+    def batch(self, generator: torch.Generator) -> Batch:
+        """Crops of speech."""
+        return self.sampler.batch(generator)
+
+    def generate(self, batch: Batch, phase: Phase) -> dict[str, Any]:
+        """Hear crops."""
+        mel_config, g = self.model.config.mel, phase.generator
+        with torch.no_grad():
+            mel = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, mel_config, g))
+            mel = augment.mask(augment.perturb_mel(mel, augment.CONTENT, mel_config, g), mel_config, g)
+        return {"batch": batch, "seen": mel_config.standardise(mel), "phones": self.model(mel).phones}
+
+    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
+        """Cross-entropy, smoothed since alignments are off by a frame here and there; and what is right."""
+        logits, label = out["phones"], out["batch"].phones
+        known = label >= 0
+        right = (logits.argmax(1) == label) & known
+        return {
+            "phones": losses.known_cross_entropy(logits, label, smoothing=0.1),
+            "accuracy": right.sum() / known.sum().clamp(min=1),
+        }
+
+    def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
+        """What was heard, and what was made of it."""
+        return {"seen": out["seen"][0], "phones": out["phones"][0].softmax(0)}
+
+    @property
+    def product(self) -> dict[str, nn.Module]:
+        """The recogniser."""
+        return {"recogniser": self.model}
+
+
 class AutoencoderStage(Stage):
     """The encoders by themselves, then reconstruction and, in its second half, conversion.
 
@@ -96,12 +144,15 @@ class AutoencoderStage(Stage):
     another microphone. Until "decoder", a single hidden layer is to tell the envelope of the clean source
     from both codes: so the encoders hear several times the speech that they would with the decoder behind
     them. From then on the decoder is to give the clean source. From "conversion" on, half the batch is given
-    other speakers, and what comes out must sound like them and still say the same.
+    other speakers, and what comes out must sound like them and still say the same. What is said, in the
+    source and in what is decoded, a trained `recogniser` tells.
     """
 
     name = "autoencoder"
 
-    def __init__(self, model: Autoencoder, sampler: Sampler, adversary_channels: int = 32) -> None:
+    def __init__(
+        self, model: Autoencoder, sampler: Sampler, recogniser: Recogniser, adversary_channels: int = 32
+    ) -> None:
         super().__init__()
         config = model.config
         self.model = model
@@ -114,7 +165,8 @@ class AutoencoderStage(Stage):
         )
         self.sketch = Sketch(config.content_dim, config.speaker_dim)
         self.judge = copy.deepcopy(model.speaker).requires_grad_(False)  # follows the speaker encoder slowly
-        self.frozen = (self.judge,)
+        self.recogniser = recogniser.requires_grad_(False)
+        self.frozen = (self.judge, self.recogniser)
         self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
         self.milestones = {"decoder": 0.2, "adversary": 0.5, "conversion": 0.5}
         self.weights = {
@@ -126,14 +178,16 @@ class AutoencoderStage(Stage):
             "voicing": 0.2,
             "margin": 0.1,
             "leak": 1.0,
-            "hide": 0.4,
-            "phones": 1.0,
+            "hide": 0.8,
+            "phones": 0.5,
+            "taught": 2.0,
             "bottleneck": 1.0,
+            "features": 4.0,
             "adversary": 0.1,
             "matching": 0.5,
-            "speaker": 0.8,
-            "content": 0.5,
-            "words": 0.8,
+            "speaker": 1.5,
+            "content": 2.0,
+            "words": 2.0,
             "discriminator": 1.0,
         }
 
@@ -153,6 +207,7 @@ class AutoencoderStage(Stage):
             noisy = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, mel_config, g))
             reference = self.log_mel(augment.perturb_wav(batch.reference, augment.REFERENCE, mel_config, g))
             seen = augment.perturb_mel(noisy, augment.CONTENT, mel_config, g)
+            heard = self.recogniser(target)
             reference = augment.perturb_mel(reference, augment.REFERENCE, mel_config, g)
         content = model.content(seen)
         pitch, voicing = model.prosody.logits(noisy)
@@ -164,6 +219,7 @@ class AutoencoderStage(Stage):
             "voicing": voicing,
             "speaker": model.speaker.encode(reference),
             "target": mel_config.standardise(target),
+            "heard": heard,
         }
         return out | self._decode(out, noisy, reference, phase) if "decoder" in phase.started else out
 
@@ -206,7 +262,9 @@ class AutoencoderStage(Stage):
             self.leak, z, out["speaker"].embedding, batch.speaker
         )
         # Code frame i ends with mel frame 2 i + 1 and speaks of two frames earlier, so of label i - 1.
-        result["phones"] = losses.known_cross_entropy(self.phones(z)[..., 1:], batch.phones[:, :-1])
+        phones = self.phones(z)[..., 1:]
+        result["phones"] = losses.known_cross_entropy(phones, batch.phones[:, :-1])
+        result["taught"] = losses.divergence(phones, out["heard"].phones[..., :-1])  # in any language
         if "decoder" not in phase.started:
             sketch, wanted = self.sketch(z, out["speaker"].embedding), envelope(out["target"])
             return result | {"sketch": F.l1_loss(sketch[..., 2:], wanted[..., :-2])}
@@ -215,12 +273,17 @@ class AutoencoderStage(Stage):
     def _decoder_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Reconstruction; later the adversary and conversion."""
         mel, target, kept = out["mel"], out["target"], out["kept"]
-        own = mel[:kept], target[:kept]  # of those in their own voice
+        config = self.model.config.mel
+        raw = config.unstandardise(mel)
+        found = self.recogniser(raw)
+        frames = found.phones.shape[-1]
+        own, heard = (x.part(slice(kept), frames) for x in (found, out["heard"]))
         result = {
-            "mel": F.l1_loss(*own),
-            "loudness": losses.loudness_loss(*map(self.model.config.mel.unstandardise, own)),
+            "mel": F.l1_loss(mel[:kept], target[:kept]),
+            "loudness": losses.loudness_loss(raw[:kept], config.unstandardise(target[:kept])),
             # Formants make words, and weigh little in a mean over all that a mel holds.
-            "envelope": F.l1_loss(envelope(own[0]), envelope(own[1])),
+            "envelope": F.l1_loss(envelope(mel[:kept]), envelope(target[:kept])),
+            "features": losses.distance(own.features, heard.features),
         }
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
@@ -231,33 +294,16 @@ class AutoencoderStage(Stage):
             alike = [[x[:kept] for x in features] for _, features in (real, fake)]
             result["matching"] = losses.feature_matching(*alike)
         if "conversion" in phase.started:
-            result |= self._conversion_losses(out)
+            # Heard over another microphone, the judge is not so easily fooled.
+            seen = augment.perturb_mel(raw[kept:], augment.REFERENCE, config, phase.generator)
+            voice = self.judge.encode(seen).embedding
+            result["speaker"] = 1 - (voice * out["speaker_in"].detach()[kept:]).sum(1).mean()
+            # The first half of the recogniser still hears whose voice it is.
+            said, heard = (x.part(slice(kept, None), frames) for x in (found, out["heard"]))
+            half = len(said.features) // 2
+            result["content"] = losses.distance(said.features[half:], heard.features[half:])
+            result["words"] = losses.divergence(said.phones, heard.phones)
         return result
-
-    def _conversion_losses(self, out: dict[str, Any]) -> Losses:
-        """What comes out in another voice must be near that voice, and be encoded as what went in."""
-        model, kept = self.model, out["kept"]
-        mel = model.config.mel.unstandardise(out["mel"][kept:])
-        mel = mel[..., : mel.shape[-1] // 2 * 2]
-        # The encoder only judges here: trained to agree with itself, it would say less and less. And what is
-        # made up must not count for its statistics of the corpus.
-        content, words = (
-            {name: p.detach() for name, p in network.named_parameters()}
-            for network in (model.content, self.phones)
-        )
-        model.content.eval(), model.bottleneck.eval()
-        again = torch.func.functional_call(model.content, content, (mel,))
-        logits = torch.func.functional_call(self.phones, words, (model.bottleneck(again).z,))
-        model.content.train(self.training), model.bottleneck.train(self.training)
-        # Both are in step with the source: the decoder's delay is cut off already.
-        before = out["content"].detach()[kept:, :, : again.shape[-1]]
-        phones = out["batch"].phones[kept:, : again.shape[-1] - 1]
-        voice = self.judge.encode(mel).embedding
-        return {
-            "speaker": 1 - (voice * out["speaker_in"].detach()[kept:]).sum(1).mean(),
-            "content": F.l1_loss(again, before),
-            "words": losses.known_cross_entropy(logits[..., 1:], phones),
-        }
 
     def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Natural mels against decoded ones, each with the speaker it is meant to be."""
@@ -304,7 +350,7 @@ class Sketch(nn.Module):
 
 def envelope(mel: Tensor) -> Tensor:
     """The lowest quefrencies of each frame: (B, n_mels, T) -> (B, QUEFRENCIES, T)."""
-    return augment.cosines(mel.shape[1], augment.QUEFRENCIES, mel.device) @ mel
+    return cosines(mel.shape[1], augment.QUEFRENCIES, mel.device) @ mel
 
 
 def _mean_f0(prosody: Tensor) -> Tensor:
@@ -333,12 +379,19 @@ class VocoderStage(Stage):
         self.model = model
         self.sampler = sampler
         self.log_mel = LogMel(model.config.mel)
+        # Over a band noise is as loud as it is meant to be; in a single bin it never is.
+        self.log_mels = nn.ModuleList(
+            LogMel(
+                replace(model.config.mel, n_fft=max(n, 512), win_length=n, hop_length=n // 4, n_mels=bands)
+            )
+            for n, bands in ((128, 20), (256, 40), (640, 80), (1024, 100), (2048, 160))
+        )
         self.adversary = SpectrumDiscriminator(channels=adversary_channels)
         self.autoencoder = autoencoder
         if autoencoder:
             self.frozen = (autoencoder.requires_grad_(False).eval(),)
         self.milestones = {"adversary": 0.4} | ({"decoded": 0.85} if autoencoder else {})
-        self.weights = {"stft": 5.0, "mel": 5.0, "adversary": 1.0, "matching": 2.0, "discriminator": 1.0}
+        self.weights = {"stft": 1.0, "mel": 20.0, "adversary": 1.0, "matching": 2.0, "discriminator": 1.0}
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Crops of speech."""
@@ -367,7 +420,7 @@ class VocoderStage(Stage):
         wav, target = out["wav"], out["target"]
         result = {
             "stft": losses.stft_loss(wav, target),
-            "mel": F.l1_loss(self.log_mel(wav), self.log_mel(target)),
+            "mel": torch.stack([F.l1_loss(m(wav), m(target)) for m in self.log_mels]).mean(),
         }
         if "adversary" in phase.started:
             fake = self.adversary(wav)

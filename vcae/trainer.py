@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vcae.autoencoder import Autoencoder
 from vcae.checkpoint import CheckpointError, save
 from vcae.layers import Stack
+from vcae.recogniser import Recogniser
 from vcae.stages import Phase, Stage
 from vcae.tensors import load_tensors, save_tensors
 from vcae.vocoder import Vocoder
@@ -284,7 +285,7 @@ class Trainer:
         save_tensors(self.checkpoint, tensors, about)
         with self.averaged():
             for name, model in self.stage.product.items():
-                if isinstance(model, Autoencoder | Vocoder):
+                if isinstance(model, Autoencoder | Vocoder | Recogniser):
                     notes = {"steps": self.step, "minutes": round(self.elapsed / 60, 1)}
                     save(self.folder / f"{name}.safetensors", model, notes)
                 else:

@@ -4,7 +4,8 @@ The head follows Vocos (Siuzdak, 2023): a network at the mel's frame rate and an
 upsampling. What it predicts are two complex filters, one for a harmonic source at the given F0 and one for
 noise (the source-filter model; as a network in Wang et al., 2019), on top of the envelope that the mel
 itself tells, and how loud each source is in the course of a window. So pitch is right from the first step,
-and the network is left to refine the rest.
+and the network is left to refine the rest. What no network can know, how the noise at hand turns out and
+how sources add up, is made good by comparing each window with the mel.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from vcae.cache import Cache, with_past
 from vcae.harmonics import Ripple, pulses
 from vcae.layers import ChannelNorm, Conv1d, Pointwise, Stack
-from vcae.mel import LogMel, MelConfig
+from vcae.mel import LogMel, MelConfig, cosines, magnitude
 from vcae.prosody import features
 
 
@@ -44,6 +45,8 @@ class Vocoder(nn.Module):
     envelope: Tensor
     level: Tensor
     lines: Tensor
+    bands: Tensor
+    correction: Tensor
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
@@ -65,9 +68,6 @@ class Vocoder(nn.Module):
         nn.init.zeros_(self.shapes.bias)
 
         window, hop = torch.hann_window(mel.win_length), mel.hop_length
-        # About ten seconds of noise, so that a stream and a whole file are given the same.
-        noise = torch.randn(997 * hop, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", torch.cat([noise[-3 * hop :], noise]), persistent=False)
         self.register_buffer("window", window / 1.5, persistent=False)  # what squared Hann windows sum to
         # Scaled so that a source of unit variance has a spectrum of about unit magnitude.
         self.register_buffer("analysis", window / window.norm(), persistent=False)
@@ -76,6 +76,19 @@ class Vocoder(nn.Module):
         envelope, level = _envelope(mel, bins)
         self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
+        self.register_buffer("bands", _bands(mel, bins), persistent=False)  # (n_mels, bins)
+        # Half of an error, since windows overlap; and what is smooth of it: harmonics are for F0 to place.
+        smooth = cosines(mel.n_mels, 3 * mel.n_mels // 10, envelope.device)
+        correction = envelope @ (smooth.T @ smooth) / 2
+        self.register_buffer("correction", correction, persistent=False)  # (bins, n_mels)
+        # About ten seconds of noise, so that a stream and a whole file are given the same; in every window
+        # each band as loud as the others.
+        noise = torch.randn(997 * hop, generator=torch.Generator().manual_seed(0))
+        windows = torch.cat([noise[-3 * hop :], noise]).unfold(0, mel.win_length, hop) * self.analysis
+        spectra = torch.fft.rfft(windows).T  # (bins, 997)
+        spectra = spectra * (self.envelope @ -self._loudness(spectra).clamp(min=-3)).exp()
+        windows = torch.fft.irfft(spectra.T, n=mel.win_length)
+        self.register_buffer("noise", windows, persistent=False)  # (997, win_length)
         self.ripple = Ripple(mel)
         position = torch.linspace(0, config.shape_points - 1, mel.win_length)  # of each sample, in points
         lines = _between(position, config.shape_points).T.contiguous()
@@ -106,6 +119,8 @@ class Vocoder(nn.Module):
             )  # (B, bins, T) each, complex
             spectrum = harmonics * torch.polar((envelope_h + gain_h).clamp(max=7).exp(), phase_h)
             spectrum = spectrum + noise * torch.polar((envelope_n + gain_n - 1).clamp(max=7).exp(), phase_n)
+            missing = (level - self._loudness(spectrum)).clamp(-3, 3)  # (B, n_mels, T)
+            spectrum = spectrum * (self.correction @ missing).exp()
             frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
             return frames * self.window[:, None]
 
@@ -118,7 +133,11 @@ class Vocoder(nn.Module):
         f0 = self._f0(prosody).float().unsqueeze(-1)  # (B, T, 1)
         cycles = phase.unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
         voiced = pulses(cycles, f0) * prosody[:, 1].unsqueeze(-1)
-        return voiced * self.analysis, self._noise(voiced, cache) * self.analysis
+        return voiced * self.analysis, self._noise(voiced, cache)
+
+    def _loudness(self, spectrum: Tensor) -> Tensor:
+        """Log of the mean magnitude in each band of the mel: (..., bins, T) -> (..., n_mels, T)."""
+        return (self.bands @ magnitude(spectrum)).clamp(min=1e-5).log()
 
     def _f0(self, prosody: Tensor) -> Tensor:
         """F0 in cycles a sample, float64: (B, 3, T) -> (B, T)."""
@@ -147,16 +166,15 @@ class Vocoder(nn.Module):
 
     def _noise(self, like: Tensor, cache: Cache | None) -> Tensor:
         """The noise of every window: like (B, T, win_length) -> (B, T, win_length)."""
-        batch, frames, length = like.shape
-        windows = self.noise.unfold(0, length, self.config.mel.hop_length)  # (997, win_length)
+        batch, frames, _ = like.shape
         start = torch.zeros(1, 1, dtype=torch.long, device=like.device)
         if self.training:  # elsewhere in the noise for every example
-            start = torch.randint(len(windows), (batch, 1), device=like.device)
+            start = torch.randint(len(self.noise), (batch, 1), device=like.device)
         if cache is not None:
             start = cache.get((self, "noise"), start)
-            cache[self, "noise"] = (start + frames) % len(windows)
-        index = (start + torch.arange(frames, device=like.device)) % len(windows)  # (B or 1, T)
-        return windows[index].expand(batch, -1, -1)
+            cache[self, "noise"] = (start + frames) % len(self.noise)
+        index = (start + torch.arange(frames, device=like.device)) % len(self.noise)  # (B or 1, T)
+        return self.noise[index].expand(batch, -1, -1)
 
     def _overlap_add(self, frames: Tensor, cache: Cache | None) -> Tensor:
         """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a frame waits q frames."""
@@ -182,6 +200,14 @@ def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
     position = to_mel(torch.linspace(0, top, bins)) / spacing - 1  # in bands
     position = position.clamp(0, mel.n_mels - 1)
     return _between(position, mel.n_mels), level
+
+
+def _bands(mel: MelConfig, bins: int) -> Tensor:
+    """Mean over each band of a mel, of what is given at `bins` frequencies: (n_mels, bins)."""
+    from torchaudio.functional import melscale_fbanks
+
+    weights = melscale_fbanks(bins, 0.0, mel.sample_rate / 2, mel.n_mels, mel.sample_rate).T
+    return weights / weights.sum(1, keepdim=True)
 
 
 def _between(position: Tensor, points: int) -> Tensor:
