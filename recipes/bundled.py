@@ -144,10 +144,8 @@ def main(recipe: Recipe) -> None:
     if "vocoder" in recipe.stages:
         sizes = (recipe.vocoder_batch, recipe.vocoder_seconds, recipe.reference_seconds)
         learn, check = samplers(*sizes, speeds=(1.0,))  # no pseudo-speakers
-        trained = recipe.out / "autoencoder.safetensors"
-        autoencoder = load_autoencoder(trained) if trained.exists() else None
         vocoder = given[1] if given else Vocoder(recipe.vocoder)
-        stages = [VocoderStage(vocoder, s, autoencoder, recipe.adversary_channels) for s in (learn, check)]
+        stages = [VocoderStage(vocoder, s, recipe.adversary_channels) for s in (learn, check)]
         Trainer(stages[0], recipe.out, recipe.vocoder_training, stages[1]).run()
 
     if recipe.bundle:

@@ -178,14 +178,15 @@ class AutoencoderStage(Stage):
             "voicing": 0.2,
             "margin": 0.1,
             "leak": 1.0,
-            "hide": 0.8,
+            "hide": 2.0,
             "phones": 0.5,
             "taught": 2.0,
             "bottleneck": 1.0,
             "features": 4.0,
             "adversary": 0.1,
             "matching": 0.5,
-            "speaker": 1.5,
+            "speaker": 2.5,
+            "source": 2.0,
             "content": 2.0,
             "words": 2.0,
             "discriminator": 1.0,
@@ -297,7 +298,9 @@ class AutoencoderStage(Stage):
             # Heard over another microphone, the judge is not so easily fooled.
             seen = augment.perturb_mel(raw[kept:], augment.REFERENCE, config, phase.generator)
             voice = self.judge.encode(seen).embedding
-            result["speaker"] = 1 - (voice * out["speaker_in"].detach()[kept:]).sum(1).mean()
+            to, of = (x.detach()[kept:] for x in (out["speaker_in"], out["speaker"].embedding))
+            result["speaker"] = 1 - (voice * to).sum(1).mean()
+            result["source"] = F.relu(((voice - to) * of).sum(1)).mean()  # no nearer than `to` is itself
             # The first half of the recogniser still hears whose voice it is.
             said, heard = (x.part(slice(kept, None), frames) for x in (found, out["heard"]))
             half = len(said.features) // 2
@@ -360,21 +363,14 @@ def _mean_f0(prosody: Tensor) -> Tensor:
 
 
 class VocoderStage(Stage):
-    """Mel and F0 labels to sound. With an `autoencoder`, from "decoded" on its prosody and also its mels.
+    """Mel and F0 labels to sound.
 
-    Those come from the autoencoder's own reconstruction, so that the vocoder learns what it will be given;
-    the waveform to be made stays the natural one.
+    Natural mels only: from decoded ones, whose pitch is guessed, it learns not to follow either.
     """
 
     name = "vocoder"
 
-    def __init__(
-        self,
-        model: Vocoder,
-        sampler: Sampler,
-        autoencoder: Autoencoder | None = None,
-        adversary_channels: int = 32,
-    ) -> None:
+    def __init__(self, model: Vocoder, sampler: Sampler, adversary_channels: int = 32) -> None:
         super().__init__()
         self.model = model
         self.sampler = sampler
@@ -387,10 +383,7 @@ class VocoderStage(Stage):
             for n, bands in ((128, 20), (256, 40), (640, 80), (1024, 100), (2048, 160))
         )
         self.adversary = SpectrumDiscriminator(channels=adversary_channels)
-        self.autoencoder = autoencoder
-        if autoencoder:
-            self.frozen = (autoencoder.requires_grad_(False).eval(),)
-        self.milestones = {"adversary": 0.4} | ({"decoded": 0.85} if autoencoder else {})
+        self.milestones = {"adversary": 0.4}
         self.weights = {"stft": 1.0, "mel": 20.0, "adversary": 1.0, "matching": 2.0, "discriminator": 1.0}
 
     def batch(self, generator: torch.Generator) -> Batch:
@@ -398,22 +391,11 @@ class VocoderStage(Stage):
         return self.sampler.batch(generator)
 
     def generate(self, batch: Batch, phase: Phase) -> dict[str, Any]:
-        """Make sound of a mel, natural or decoded."""
+        """Make sound of a mel."""
         with torch.no_grad():
-            mel, target = self.log_mel(batch.source), batch.source
-            if self.autoencoder is None or "decoded" not in phase.started:
-                prosody = from_labels(batch.f0, mel)
-            else:
-                code, predicted = self.autoencoder.encode(mel)
-                speaker = self.autoencoder.speaker.encode(self.log_mel(batch.reference))
-                late = self.autoencoder.config.delay
-                decoded = self.autoencoder.decode(code.z, predicted, speaker)[..., late:]
-                half = len(mel) // 2  # the other half stays natural
-                mel = torch.cat([decoded[:half], mel[half:, :, :-late]])
-                prosody = predicted[..., late:]
-                target = target[..., : mel.shape[-1] * self.model.config.mel.hop_length]
-        wav = self.model(mel, prosody)[..., self.model.delay :]
-        return {"wav": wav, "target": target[..., : wav.shape[-1]]}
+            mel = self.log_mel(batch.source)
+        wav = self.model(mel, from_labels(batch.f0, mel))[..., self.model.delay :]
+        return {"wav": wav, "target": batch.source[..., : wav.shape[-1]]}
 
     def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Spectral distances; later the adversary."""
