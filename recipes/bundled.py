@@ -114,6 +114,9 @@ def main(recipe: Recipe) -> None:
         load_autoencoder(recipe.start / "autoencoder.safetensors"),
         load_vocoder(recipe.start / "vocoder.safetensors"),
     )
+    taught = recipe.out / "recogniser.safetensors"
+    if "autoencoder" in recipe.stages and "recogniser" not in recipe.stages:
+        load(taught, Recogniser, RecogniserConfig)  # likewise
     train, validation = banks(recipe)
     # A few big corpora of short or accented clips must not crowd out the rest.
     weights = train.speaker_weights(power=0.5, at_most={"speechocean762": 0.25, "speech-to-intent": 0.1})
@@ -132,7 +135,7 @@ def main(recipe: Recipe) -> None:
 
     if "autoencoder" in recipe.stages:
         model = given[0] if given else Autoencoder(recipe.autoencoder)
-        recogniser = load(recipe.out / "recogniser.safetensors", Recogniser, RecogniserConfig)
+        recogniser = load(taught, Recogniser, RecogniserConfig)
         stages = [
             AutoencoderStage(model, s, recogniser, recipe.adversary_channels)
             for s in samplers(*sizes, Sampler.speeds)

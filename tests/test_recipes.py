@@ -59,7 +59,13 @@ def test_training_begins_with_the_weights_that_it_is_given(toy, tmp_path):
     for bank in toy.glob("*.bank"):
         shutil.copy(bank, tmp_path)
     none = TrainConfig(steps=0)
-    bundled.main(bundled.Recipe(start=toy, out=tmp_path, autoencoder_training=none, vocoder_training=none))
+    stages = ("autoencoder", "vocoder")
+    shutil.copy(toy / "recogniser.safetensors", tmp_path)
+    bundled.main(
+        bundled.Recipe(
+            start=toy, out=tmp_path, stages=stages, autoencoder_training=none, vocoder_training=none
+        )
+    )
     for name in ("autoencoder", "vocoder"):
         given, written = (load_tensors(folder / f"{name}.safetensors")[0] for folder in (toy, tmp_path))
         assert given.keys() == written.keys()
@@ -71,6 +77,14 @@ def test_weights_to_begin_with_that_are_not_there_are_told_in_one_line(tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{tmp_path / 'autoencoder.safetensors'}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_autoencoder_without_a_teacher_is_told_in_one_line(tmp_path):
+    done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", tmp_path, "--stages", "autoencoder")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{tmp_path / 'recogniser.safetensors'}: ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.bank"))  # before anything is read
 
 
 def test_the_curves_are_drawn(toy, tmp_path):
