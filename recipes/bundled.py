@@ -16,7 +16,7 @@ the layouts); what is not there is left out:
     libri-clips, mls-clips, vctk-sample                       single clips, where you have them
 
 `--transcripts` holds NAME.tsv (id, text) for corpora that come without text: English text becomes phone
-labels, from which the content encoder learns beside everything else. Speakers kept for testing
+labels, from which the recogniser and the content encoder learn. Speakers kept for testing
 (vcae.corpora.HELD_OUT_SPEAKERS) are left out, and the trainer refuses them.
 
 On a GPU the defaults take 40 minutes. Run again to go on where it was stopped; `--start vcae/weights` begins

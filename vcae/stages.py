@@ -376,12 +376,13 @@ class VocoderStage(Stage):
         self.sampler = sampler
         self.log_mel = LogMel(model.config.mel)
         # Over a band noise is as loud as it is meant to be; in a single bin it never is.
-        self.log_mels = nn.ModuleList(
+        others = [
             LogMel(
                 replace(model.config.mel, n_fft=max(n, 512), win_length=n, hop_length=n // 4, n_mels=bands)
             )
-            for n, bands in ((128, 20), (256, 40), (640, 80), (1024, 100), (2048, 160))
-        )
+            for n, bands in ((128, 20), (256, 40), (1024, 100), (2048, 160))
+        ]
+        self.log_mels = nn.ModuleList([self.log_mel, *others])
         self.adversary = SpectrumDiscriminator(channels=adversary_channels)
         self.milestones = {"adversary": 0.4}
         self.weights = {"stft": 1.0, "mel": 20.0, "adversary": 1.0, "matching": 2.0, "discriminator": 1.0}
@@ -402,7 +403,7 @@ class VocoderStage(Stage):
         wav, target = out["wav"], out["target"]
         result = {
             "stft": losses.stft_loss(wav, target),
-            "mel": torch.stack([F.l1_loss(m(wav), m(target)) for m in self.log_mels]).mean(),
+            "mel": losses.distance(*([log_mel(x) for log_mel in self.log_mels] for x in (wav, target))),
         }
         if "adversary" in phase.started:
             fake = self.adversary(wav)

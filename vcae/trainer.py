@@ -20,13 +20,10 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from vcae.autoencoder import Autoencoder
 from vcae.checkpoint import CheckpointError, save
 from vcae.layers import Stack
-from vcae.recogniser import Recogniser
 from vcae.stages import Phase, Stage
 from vcae.tensors import load_tensors, save_tensors
-from vcae.vocoder import Vocoder
 
 
 @dataclass(frozen=True)
@@ -285,11 +282,8 @@ class Trainer:
         save_tensors(self.checkpoint, tensors, about)
         with self.averaged():
             for name, model in self.stage.product.items():
-                if isinstance(model, Autoencoder | Vocoder | Recogniser):
-                    notes = {"steps": self.step, "minutes": round(self.elapsed / 60, 1)}
-                    save(self.folder / f"{name}.safetensors", model, notes)
-                else:
-                    save_tensors(self.folder / f"{name}.safetensors", model.state_dict(), {})
+                notes = {"steps": self.step, "minutes": round(self.elapsed / 60, 1)}
+                save(self.folder / f"{name}.safetensors", model, notes)
 
     def resume(self) -> None:
         """Go on from the checkpoint. Raises CheckpointError where it is of other networks."""

@@ -8,7 +8,7 @@ and the network is left to refine the rest. What no network can know, how the no
 how sources add up, is made good by comparing each window with the mel.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -204,9 +204,7 @@ def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
 
 def _bands(mel: MelConfig, bins: int) -> Tensor:
     """Mean over each band of a mel, of what is given at `bins` frequencies: (n_mels, bins)."""
-    from torchaudio.functional import melscale_fbanks
-
-    weights = melscale_fbanks(bins, 0.0, mel.sample_rate / 2, mel.n_mels, mel.sample_rate).T
+    weights = LogMel(replace(mel, n_fft=2 * (bins - 1))).filterbank.T
     return weights / weights.sum(1, keepdim=True)
 
 
