@@ -22,6 +22,7 @@ from vcae.bottleneck import Code
 from vcae.cache import delay
 from vcae.errors import VcaeError
 from vcae.prosody import F0Statistics
+from vcae.speaker import BEYOND
 from vcae.vocoder import Vocoder
 
 RATE = 16_000
@@ -283,7 +284,7 @@ def test_little_of_a_long_file_is_in_memory(converter, voice, source, tmp_path, 
     monkeypatch.setattr(vcae.audio, "_SHORT_SECONDS", 1)
     blocks = Converter(converter.autoencoder, converter.vocoder, block_seconds=1)
     peaks = []
-    for times in (8, 32):
+    for times in (24, 48):  # the voice is heard in pieces of ten seconds
         Audio(np.tile(source.samples, times), RATE).write(tmp_path / "long.flac")
         tracemalloc.start()  # which counts NumPy's arrays
         blocks.convert_file(tmp_path / "long.flac", tmp_path / "out.flac", voice)
@@ -375,6 +376,32 @@ def test_a_voice_mixed_with_itself_stays_what_it_is(voice, count):
     torch.testing.assert_close(mixed.embedding, one.embedding)
     assert mixed.f0.mean == pytest.approx(one.f0.mean, abs=1e-9)
     assert mixed.f0.std == pytest.approx(one.f0.std, abs=1e-9)
+
+
+def test_a_voice_is_exaggerated_away_from_the_one_it_replaces(converter):
+    low, high = (F0Statistics.around(math.log(f0), 0.2, 300) for f0 in (110, 210))
+    voice, own = (converter.voice(clip) for clip in CLIPS[:2])
+    voice, own = dataclasses.replace(voice, f0=low), dataclasses.replace(own, f0=high)
+    given = voice.instead_of(own)
+    assert given.embedding.norm() == pytest.approx(1)
+    assert given.embedding @ own.embedding < voice.embedding @ own.embedding
+    assert given.embedding @ voice.embedding > given.embedding @ own.embedding
+    torch.testing.assert_close(given.tokens, voice.tokens + BEYOND * (voice.tokens - own.tokens))
+    assert given.f0.mean == pytest.approx(voice.f0.mean, abs=1e-9)  # pitch is not
+    assert given.f0.std == pytest.approx(voice.f0.std, abs=1e-9)
+
+
+@pytest.mark.parametrize("strength", [0, 0.5, 1])
+def test_a_voice_instead_of_itself_stays_what_it_is(voice, strength):
+    given = voice.instead_of(voice, strength)
+    torch.testing.assert_close(given.embedding, voice.embedding)
+    torch.testing.assert_close(given.tokens, voice.tokens)
+
+
+def test_at_strength_0_the_own_voice_stays(converter):
+    voice, own = (converter.voice(clip) for clip in CLIPS[:2])
+    torch.testing.assert_close(voice.instead_of(own, 0).embedding, own.embedding)
+    torch.testing.assert_close(voice.instead_of(own, 0).tokens, own.tokens)
 
 
 @pytest.mark.parametrize("shares", [[1], [-1, 2], [0, 0], [math.nan, 1], [math.inf, 1]], ids=str)

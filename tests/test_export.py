@@ -21,7 +21,7 @@ from vcae.autoencoder import Autoencoder
 from vcae.converter import Converter
 from vcae.layers import Stack
 from vcae.mel import MelConfig
-from vcae.speaker import SpeakerCode
+from vcae.speaker import BEYOND, SpeakerCode
 from vcae.vocoder import Vocoder
 
 REASON = "exporting needs the extra `export`"
@@ -178,6 +178,7 @@ def test_the_manifest_tells_what_is_left_to_do_outside(converter, exported):
         "delay": converter.delay,
         "prosody_delay": converter.autoencoder.config.delay,
         "level": audio.LEVEL,
+        "beyond": BEYOND,
     }
 
 

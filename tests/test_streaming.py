@@ -44,7 +44,7 @@ def source(speech):
 def as_convert(converter, voice, samples, rate=RATE, **options):
     """A stream that knows of its source what `convert` knows."""
     recording = Recording(Audio(samples, rate), RATE)
-    own = dataclasses.replace(voice, f0=converter._pitch(recording))
+    own = converter._voice_of(recording, converter._pitch(recording))
     return converter.stream(voice, sample_rate=rate, source_voice=own, level=recording.level, **options)
 
 

@@ -144,8 +144,8 @@ class Converter:
         """Conversion of a source that comes block by block, such as a microphone's.
 
         sample_rate: of the source, in Hz; output_rate: of what is given (default: as the source; and both
-        are the converter's where neither is said). source_voice: the speaker's own, whose F0 statistics the
-        stream takes instead of following them, and which strengths below 1 mix in. level: the source's
+        are the converter's where neither is said). source_voice: the speaker's own, so that less of it stays,
+        as in `convert`; the stream takes its F0 statistics instead of following them. level: the source's
         `loudness` in dBFS, instead of following it. Raises AudioError, VoiceError.
         """
         _check(pitch_shift, strength)
@@ -157,12 +157,10 @@ class Converter:
             raise VcaeError(f"a sample rate must be 1000 Hz or more, not {min(sample_rate, output_rate)}")
         target = self.voice(voice)
         own = None if source_voice is None else self.voice(source_voice)
-        if strength < 1:
-            if own is None:
-                raise VcaeError(
-                    "a strength below 1 mixes in the speaker's own voice; name it as source voice"
-                )
-            target = Voice.mix([own, target], [1 - strength, strength])
+        if own is not None:
+            target = target.instead_of(own, strength)
+        elif strength < 1:
+            raise VcaeError("a strength below 1 mixes in the speaker's own voice; name it as source voice")
         return self._make_stream(
             target,
             sample_rate=sample_rate,
@@ -294,8 +292,7 @@ class Converter:
         target = self.voice(voice)
         recording = self._listen(source, progress)
         own = self._pitch(recording)
-        if strength < 1:
-            target = Voice.mix([self._voice_of(recording, own), target], [1 - strength, strength])
+        target = target.instead_of(self._voice_of(recording, own), strength)
         yield from self._spoken(recording, own, target, pitch_shift)
 
     def _reconstruction(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:

@@ -32,7 +32,7 @@ from vcae.mel import LogMel
 from vcae.network import Network
 from vcae.output import new_folder
 from vcae.prosody import LOG_MIDDLE
-from vcae.speaker import SpeakerCode
+from vcae.speaker import BEYOND, SpeakerCode
 
 EXAMPLE = Path(__file__).with_name("export_example.py")
 """What becomes `convert.py`."""
@@ -52,6 +52,7 @@ def export_onnx(converter: Converter, folder: Path) -> None:
         "delay": converter.delay,
         "prosody_delay": converter.autoencoder.config.delay,
         "level": LEVEL,
+        "beyond": BEYOND,
     }
     # Traced as for long signals: what is done only to few frames at once, to be quicker, is left out.
     any_length = shapes(config, Dim("steps", min=2048, max=2**24))

@@ -34,6 +34,7 @@ class Graphs:
         self.delay: int = about["delay"]  # how many samples late the sound comes
         self.prosody_delay: int = about["prosody_delay"]  # how many frames late F0 comes
         self.level: float = about["level"]  # that the networks know, in dBFS
+        self.beyond: float = about["beyond"]  # how far past the target's code to go, away from the source's
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = 1  # for two frames, more cost more than they bring
         self.sessions: dict[str, onnxruntime.InferenceSession] = {}
@@ -65,12 +66,14 @@ def convert(graphs: Graphs, source: Array, reference: Array, stream: bool) -> Ar
     """Source and reference, (N,) float32 in [-1, 1] -> the source in the other's voice, (N,)."""
     hop, step = graphs.hop, 2 * graphs.hop
     reference, _ = levelled(graphs, reference)
-    embedding, tokens = speaker_of(graphs, reference)
     target = pitch_of(graphs, reference)
     if target.voiced * hop < 0.1 * graphs.rate:
         raise ValueError("the reference holds no speech; give some seconds of one person talking")
     wav, gain = levelled(graphs, source)
     own = pitch_of(graphs, wav)
+    codes = zip(speaker_of(graphs, reference), speaker_of(graphs, wav), strict=True)
+    embedding, tokens = (to + np.float32(graphs.beyond) * (to - of) for to, of in codes)
+    embedding /= np.linalg.norm(embedding)
 
     which = "_stream" if stream else ""
     past = np.zeros(graphs.window - hop, np.float32)  # what the next windows begin with

@@ -18,6 +18,9 @@ from vcae.output import check_output
 from vcae.prosody import PRIOR, F0Statistics
 from vcae.tensors import TensorFileError, load_tensors, save_tensors
 
+BEYOND = 0.3
+"""How far past a voice its code is put, of the way from the source's own; chosen on development speakers."""
+
 
 class SpeakerCode(NamedTuple):
     """embedding: (B, E), unit norm, for FiLM and comparison. tokens: (B, token_dim, tokens), timbre."""
@@ -127,8 +130,6 @@ class Voice:
         if len({v.made_by for v in voices}) > 1:
             raise VoiceError("voices made with different weights cannot be mixed; make them again with one")
         shares = [w / sum(weights) for w in weights]
-        embedding = torch.stack([v.embedding for v in voices], dim=-1) @ torch.tensor(shares)
-        tokens = torch.stack([v.tokens for v in voices], dim=-1) @ torch.tensor(shares)
         if pool_pitch:
             f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
         else:
@@ -137,4 +138,25 @@ class Voice:
                 for values in zip(*((v.f0.mean, v.f0.std, v.f0.frames) for v in voices), strict=True)
             )
             f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR  # which they hold already
-        return cls(F.normalize(embedding, dim=0), tokens, f0, voices[0].made_by)
+        return cls(*_weighed(voices, shares), f0, voices[0].made_by)
+
+    def instead_of(self, own: "Voice", strength: float = 1.0) -> "Voice":
+        """What to give the decoder, that speech in the voice `own` comes out in this one.
+
+        Content leaves some of `own` in what is decoded. At strength 1 the code is therefore further from it
+        than this voice's, by `BEYOND` of the way (as classifier-free guidance extrapolates, Ho and Salimans,
+        2022); at 0 it is `own`. F0 statistics are a mix. Raises VoiceError where the two were made with
+        different weights.
+        """
+        mixed = Voice.mix([own, self], [1 - strength, strength])
+        away = (1 + BEYOND) * strength
+        return Voice(*_weighed([own, self], [1 - away, away]), mixed.f0, self.made_by)
+
+
+def _weighed(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:
+    """The weighed sum of speaker codes: (E,), its norm 1 again, and (token_dim, tokens)."""
+    embedding, tokens = (
+        torch.stack([getattr(v, name) for v in voices], dim=-1) @ torch.tensor(weights)
+        for name in ("embedding", "tokens")
+    )
+    return SpeakerCode(F.normalize(embedding, dim=0), tokens)
