@@ -107,7 +107,10 @@ def tab(studio: Studio) -> None:
         whats = {A: a.content, B: parts[B].content, FROZEN: _held(a), BLANK: torch.zeros_like(a.content)}
         hows = {A: a.prosody, B: parts[B].prosody, FROZEN: _monotone(a), BLANK: _whispered(a)}
         whos = {A: a.voice, B: voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
-        together = Parts(whats[what], hows[how], whos[who])
+        given = whos[who]
+        if what in parts:  # its content still holds some of its voice
+            given = given.instead_of(parts[what].voice)
+        together = Parts(whats[what], hows[how], given)
         sound = studio.compute(studio.converter.decode, *together)
         heard = studio.compute(studio.converter.encode, sound)
         rows = [

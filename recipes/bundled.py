@@ -76,7 +76,9 @@ class Recipe:
     autoencoder_batch: int = 128
     autoencoder_seconds: float = 2.5
     reference_seconds: float = 3.0
-    vocoder_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=20, learning_rate=5e-4))
+    vocoder_training: TrainConfig = field(
+        default_factory=lambda: TrainConfig(minutes=20, learning_rate=5e-4, adversary_rate=4.0)
+    )
     vocoder_batch: int = 48
     vocoder_seconds: float = 0.8
 

@@ -267,6 +267,30 @@ def test_the_discriminator_waits_for_its_milestone(name, tmp_path):
     assert_equal_to_the_bit(start, stage.adversary.state_dict())
 
 
+def test_the_discriminator_of_sound_learns_before_the_vocoder_has_to_please_it():
+    stage = STAGES["vocoder"]()
+    alone = Phase(0.3, frozenset({"adversary"}), torch.Generator().manual_seed(0))
+    out = stage.generate(stage.batch(alone.generator), alone)
+    assert set(stage.discriminator_losses(out, alone)) == {"discriminator"}
+    assert set(stage.generator_losses(out, alone)) == {"stft", "mel"}
+    both = alone._replace(started=frozenset({"adversary", "contest"}))
+    assert set(stage.generator_losses(out, both)) == {"stft", "mel", "adversary", "matching"}
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_the_discriminator_learns_at_a_rate_of_its_own(name, tmp_path):
+    moved = []
+    for rate in (0.0, 1.0, 4.0):
+        stage = STAGES[name]()
+        stage.milestones = dict.fromkeys(stage.milestones, 0.0)
+        start = [p.detach().clone() for p in stage.adversary.parameters()]
+        trained(stage, tmp_path / str(rate), steps=1, adversary_rate=rate)
+        pairs = zip(stage.adversary.parameters(), start, strict=True)
+        moved.append(float(sum((p.detach() - q).norm() for p, q in pairs)))
+    assert moved[0] == 0
+    assert moved[2] == pytest.approx(4 * moved[1], rel=0.01)
+
+
 def test_the_judge_follows_the_speaker_encoder_slowly(tmp_path):
     stage = autoencoder_stage()
     start = [p.clone() for p in stage.judge.parameters()]
@@ -440,7 +464,7 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
     )
 
 
-# The milestones of the autoencoder pass at steps 4 (two) and 6, those of the vocoder at 3 and 6 (two).
+# The milestones of the autoencoder pass at steps 4 (two) and 6, those of the vocoder at 3 (two) and 6.
 @pytest.mark.parametrize(
     ("name", "at", "where", "left"), [("autoencoder", 5, "step", 5), ("vocoder", 4, "write", 3)]
 )

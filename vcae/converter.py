@@ -246,8 +246,9 @@ class Converter:
         """Put parts together, of one recording or of several: what is said, how, and by whom.
 
         content (D, T) and prosody (3, P) as `encode` gives them; a prosody of another length is stretched to
-        the content's. F0 is moved from its own range to the voice's, then by semitones. Of T code steps, at
-        the level that `encode` brings all recordings to. Raises ValueError for other shapes, VoiceError.
+        the content's. F0 is moved from its own range to the voice's, then by semitones. The voice is taken as
+        it is: `voice.instead_of(own)` for what `convert` gives. Of T code steps, at the level that `encode`
+        brings all recordings to. Raises ValueError for other shapes, VoiceError.
         """
         stride, dim = self.autoencoder.content.stride, self.autoencoder.config.content_dim
         for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):

@@ -33,6 +33,8 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     learning_rate: float = 1e-3
+    adversary_rate: float = 1.0
+    """Learning rate of the adversary, in the generator's."""
     warm_up: int = 300
     decay: float = 0.75
     """The progress at which the learning rate starts to fall, linearly to zero."""
@@ -165,7 +167,7 @@ class Trainer:
         if "adversary" in phase.started:
             with self.fabric.autocast():
                 result = stage.discriminator_losses(out, phase)
-            self._descend(result, self.optimisers[1], self.adversary)
+            self._descend(result, self.optimisers[1], self.adversary, self.config.adversary_rate)
         for p in self.adversary:
             p.requires_grad_(False)  # the generator's step needs no gradient of the weights
         with self.fabric.autocast():
@@ -178,10 +180,14 @@ class Trainer:
         return result
 
     def _descend(
-        self, losses: dict[str, Tensor], optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]
+        self,
+        losses: dict[str, Tensor],
+        optimiser: torch.optim.Optimizer,
+        parameters: list[nn.Parameter],
+        faster: float = 1.0,
     ) -> Tensor:
-        """Weigh, back-propagate, clip, step; the gradient's norm."""
-        rate = self.config.learning_rate * self._rate_factor()
+        """Weigh, back-propagate, clip, step; the gradient's norm. faster: a factor on the learning rate."""
+        rate = faster * self.config.learning_rate * self._rate_factor()
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
