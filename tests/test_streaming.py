@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, TINY_VOCODER, VOICES, noise, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -230,8 +231,43 @@ def test_one_sample_earlier_they_do(converter, voice):
 @settings(max_examples=6)
 @given(data=st.data())
 def test_what_is_followed_does_not_depend_on_the_cuts_either(converter, voice, source, data):
+    source = np.tile(source, 3)  # long enough for its voice to be heard
     whole = run(converter.stream(voice), [source])
     np.testing.assert_allclose(run(converter.stream(voice), data.draw(cuts(source))), whole, atol=1e-4)
+
+
+def test_the_voice_is_followed_to_what_convert_hears():
+    bundled = vcae.load()
+    source = np.tile(vcae.audio.read(CLIPS[0], RATE).samples, 3)
+    own = bundled.voice(Audio(source, RATE))
+    stream = bundled.stream(CLIPS[-1])
+    stream.feed(source)
+    assert stream._speaker._own.embedding @ own.embedding > 0.95
+    # At first the target's voice as it is; then about what is told where all is known.
+    at_first, then, wanted = (
+        torch.cat([scale for scale, _ in each._speaker.style.coarse], dim=2)
+        for each in (bundled.stream(CLIPS[-1]), stream, bundled.stream(CLIPS[-1], source_voice=own))
+    )
+    assert (then - wanted).norm() < 0.3 * (at_first - wanted).norm()
+
+
+def test_another_speaker_is_followed_too():
+    bundled = vcae.load()
+    one, other = (vcae.audio.read(clip, RATE).samples for clip in CLIPS[:2])
+    stream = bundled.stream(CLIPS[-1])
+    stream.feed(np.tile(one, 8))
+    before = stream._speaker._own
+    stream.feed(np.tile(other, 16))
+    after, wanted = stream._speaker._own, bundled.voice(Audio(other, RATE))
+    assert after.embedding @ wanted.embedding > 0.8 > before.embedding @ wanted.embedding
+
+
+@pytest.mark.parametrize("loud", [0, 0.05])
+def test_what_is_no_speech_is_nobodys_voice(loud):
+    stream = vcae.load().stream(CLIPS[-1])
+    style = stream._speaker.style
+    stream.feed(loud * noise(10 * RATE).numpy())
+    assert stream._speaker.style is style
 
 
 def test_f0_is_followed_from_a_prior_to_what_convert_measures(voice):

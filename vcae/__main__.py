@@ -107,8 +107,7 @@ def stream(
         input: a file to hear instead of a microphone
         output: a file for what the loudspeaker would play
         realtime: hear the file at the pace of the clock, as a microphone does; default: as fast as possible
-        source_voice: the speaker's own, recordings or a .voice file: less of it stays, and its
-            pitch need not be followed
+        source_voice: the speaker's own, recordings or a .voice file, which then need not be followed
         pitch_shift: semitones on top of the move to the voice's range
         strength: 1 is the voice, 0 the source's own; below 1 needs --source-voice
         block: milliseconds that are heard, converted and played at a time

@@ -64,6 +64,10 @@ class Chain:
             return self._traced[1](z, prosody, style, cache=cache)[0]
         return self._synthesise(z, prosody, style, cache)
 
+    def speaker(self, wav: Tensor) -> SpeakerCode:
+        """Who speaks: (1, 1, N), a step or more -> speaker code."""
+        return self.autoencoder.speaker.encode(self.log_mel(wav))
+
     def _analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         code, prosody = self.autoencoder.encode(self.log_mel(wav, cache), cache)
         return code.z, prosody

@@ -144,9 +144,8 @@ class Converter:
         """Conversion of a source that comes block by block, such as a microphone's.
 
         sample_rate: of the source, in Hz; output_rate: of what is given (default: as the source; and both
-        are the converter's where neither is said). source_voice: the speaker's own, so that less of it stays,
-        as in `convert`; the stream takes its F0 statistics instead of following them. level: the source's
-        `loudness` in dBFS, instead of following it. Raises AudioError, VoiceError.
+        are the converter's where neither is said). source_voice: the speaker's own, and level: the source's
+        `loudness` in dBFS, instead of following them. Raises AudioError, VoiceError.
         """
         _check(pitch_shift, strength)
         if level is not None and not abs(level) <= 100:
@@ -155,18 +154,15 @@ class Converter:
         output_rate = output_rate or sample_rate
         if min(sample_rate, output_rate) < 1_000:
             raise VcaeError(f"a sample rate must be 1000 Hz or more, not {min(sample_rate, output_rate)}")
-        target = self.voice(voice)
-        own = None if source_voice is None else self.voice(source_voice)
-        if own is not None:
-            target = target.instead_of(own, strength)
-        elif strength < 1:
+        if strength < 1 and source_voice is None:
             raise VcaeError("a strength below 1 mixes in the speaker's own voice; name it as source voice")
         return self._make_stream(
-            target,
+            self.voice(voice),
             sample_rate=sample_rate,
             output_rate=output_rate,
             pitch_shift=pitch_shift,
-            f0=None if own is None else own.f0,
+            strength=strength,
+            source=None if source_voice is None else self.voice(source_voice),
             level=level,
         )
 
@@ -196,7 +192,7 @@ class Converter:
         voices, seconds = [], []
         for reference in references:
             recording = self._listen(reference, progress)
-            voice = self._voice_of(recording, self._pitch(recording))
+            voice = self._own_voice(recording)
             voiced = voice.f0.frames / self.autoencoder.config.mel.frame_rate
             if voiced < MIN_SPEECH:
                 raise VoiceError(
@@ -292,23 +288,31 @@ class Converter:
         _check(pitch_shift, strength)
         target = self.voice(voice)
         recording = self._listen(source, progress)
-        own = self._pitch(recording)
-        target = target.instead_of(self._voice_of(recording, own), strength)
-        yield from self._spoken(recording, own, target, pitch_shift)
+        yield from self._spoken(recording, self._own_voice(recording), target, pitch_shift, strength)
 
     def _reconstruction(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
         """What `reconstruct` gives, block by block."""
         recording = self._listen(source, progress)
-        own = self._pitch(recording)
-        yield from self._spoken(recording, own, self._voice_of(recording, own))
+        own = self._own_voice(recording)
+        yield from self._spoken(recording, own, own, strength=0)
 
     def _spoken(
-        self, recording: Recording, own: F0Statistics, target: Voice, pitch_shift: float = 0.0
+        self,
+        recording: Recording,
+        own: Voice,
+        target: Voice,
+        pitch_shift: float = 0.0,
+        strength: float = 1.0,
     ) -> Iterator[Samples]:
-        """A recording with F0 statistics of its own, in another voice."""
-        rate = self.sample_rate
+        """A recording in another voice than its own."""
         stream = self._make_stream(
-            target, sample_rate=rate, output_rate=rate, pitch_shift=pitch_shift, f0=own, level=recording.level
+            target,
+            sample_rate=self.sample_rate,
+            output_rate=self.sample_rate,
+            pitch_shift=pitch_shift,
+            strength=strength,
+            source=own,
+            level=recording.level,
         )
         yield from map(stream.feed, cut(recording.blocks("converting"), self.block))
         yield stream.flush()
@@ -327,6 +331,9 @@ class Converter:
         """Pieces (1, 1, block) in whole steps, with silence behind until all of it has been heard."""
         more = self.delay + -(recording.length + self.delay) % self.step
         return self._blocks(recording, self.block, more)
+
+    def _own_voice(self, recording: Recording) -> Voice:
+        return self._voice_of(recording, self._pitch(recording))
 
     @torch.inference_mode()
     def _pitch(self, recording: Recording) -> F0Statistics:
@@ -352,7 +359,7 @@ class Converter:
         voices, sizes = [], []
         for piece in self._blocks(recording, PIECE_SECONDS * self.sample_rate):
             padded = torch.nn.functional.pad(piece, (0, max(0, self.step - piece.shape[-1])))
-            code = self.autoencoder.speaker.encode(self.log_mel(padded))
+            code = self._chain.speaker(padded)
             voices.append(Voice(code.embedding[0].cpu(), code.tokens[0].cpu(), f0, self.made_by))
             sizes.append(0.01 + speech_seconds(piece[0, 0].cpu().numpy(), self.sample_rate))
         return Voice.mix(voices, sizes)

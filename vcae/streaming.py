@@ -1,7 +1,8 @@
 """Conversion of sound as it comes: the one chain from samples to samples, live or from a file."""
 
+import dataclasses
 import math
-from dataclasses import astuple
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor
 from vcae.audio import LEVEL, Resampler, Samples, is_sound
 from vcae.cache import Cache
 from vcae.chain import Chain
+from vcae.decoder import Style
 from vcae.prosody import F0Statistics, shift
 from vcae.speaker import SpeakerCode, Voice
 
-_F0_MEMORY = 2000  # voiced frames, 20 s; what came before is forgotten little by little
+_MEMORY = 2000  # voiced frames, 20 s; what came before is forgotten little by little
+_HEARING = 2.0  # seconds, after which the source's voice is heard anew
+_LEAST_VOICED = 30  # frames; in less there is hardly a voice to be heard
 
 
 class Stream:
@@ -25,9 +29,9 @@ class Stream:
     as long as the source and in step with it: output n comes with input n + `latency` or before. How the
     source is cut into blocks changes nothing but rounding errors.
 
-    What is not given of the source is followed as it is heard: F0 from a prior of ten voiced frames on, its
-    level from -25 dBFS on, by less than half a decibel in 20 ms. Where both are given, the output is that of
-    `Converter.convert` within 1e-4.
+    What is not given of the source is followed as it is heard: its voice after every two seconds, F0 from a
+    prior of ten voiced frames on, its level from -25 dBFS on, by less than half a decibel in 20 ms. Where
+    all are given, the output is that of `Converter.convert` within 1e-4.
     """
 
     latency: int
@@ -44,21 +48,22 @@ class Stream:
         sample_rate: int,
         output_rate: int,
         pitch_shift: float = 0.0,
-        f0: F0Statistics | None = None,
+        strength: float = 1.0,
+        source: Voice | None = None,
         level: float | None = None,
     ) -> None:
         """Start in silence.
 
         longest is the most, in samples at the networks' rate and whole steps, that they are given at once.
-        sample_rate and output_rate, in Hz, are of what is fed and given. f0 and level, in dBFS, are the
-        source's.
+        sample_rate and output_rate, in Hz, are of what is fed and given. source is its own voice, which a
+        strength below 1 needs, and level its level, in dBFS.
         """
+        if source is not None:
+            target = target.instead_of(source, strength)
         rate, step, late = chain.sample_rate, chain.step, chain.delay
         self._chain = chain
-        speaker = SpeakerCode(target.embedding[None].to(chain.device), target.tokens[None].to(chain.device))
-        with torch.inference_mode():
-            self._style = chain.autoencoder.decoder.style(speaker)
-        self._pitch = _Pitch(target.f0, pitch_shift, f0, chain.stride)
+        self._speaker = _Speaker(target, chain, follow=source is None)
+        self._pitch = _Pitch(target.f0, pitch_shift, source.f0 if source else None, chain.stride)
         self._inward = Resampler(sample_rate, rate)
         self._outward = Resampler(rate, output_rate)
         self._step, self._late, self._longest = step, late, longest
@@ -117,9 +122,10 @@ class Stream:
         """(N,) -> (M,) at the networks' rate: as many whole steps as there are, each in its time."""
         wav = np.concatenate([self._pending, wav])
         whole = len(wav) // self._step * self._step
-        pieces = [
-            self._network(wav[at : min(at + self._longest, whole)]) for at in range(0, whole, self._longest)
-        ]
+        pieces, at = [], 0
+        while at < whole:
+            pieces.append(self._network(wav[at : min(at + self._longest, at + self._speaker.left, whole)]))
+            at += len(pieces[-1])
         self._pending = wav[whole:]
         early = max(0, min(-self._made, whole))  # what is of the time before the source began
         self._made += whole
@@ -131,10 +137,53 @@ class Stream:
         before, after = self._level.gains(wav)
         x = torch.from_numpy(wav * before)[None, None].to(self._chain.device)
         z, prosody = self._chain.analyse(x, self._cache)
-        prosody = self._pitch.move(prosody)
-        out = self._chain.synthesise(z, prosody, self._style, self._cache)[0, 0].cpu().numpy()
+        moved = self._pitch.move(prosody)
+        out = self._chain.synthesise(z, moved, self._speaker.style, self._cache)[0, 0].cpu().numpy()
+        self._speaker.hear(x, prosody)
         converted: Samples = out * after
         return converted
+
+
+class _Speaker:
+    """Whose voice the decoder is told to speak in; where the source's own is followed, further from that.
+
+    It is heard in pieces, which count by how much of them is voiced: what is no speech counts for little.
+    """
+
+    style: Style
+    left: int
+    """Samples, whole steps, until the style may change."""
+
+    def __init__(self, target: Voice, chain: Chain, follow: bool) -> None:
+        self._target, self._chain, self._follow = target, chain, follow
+        self._size = math.ceil(_HEARING * chain.sample_rate / chain.step) * chain.step
+        self.left = self._size if follow else sys.maxsize
+        self._heard: list[Tensor] = []
+        self._voiced = 0.0  # frames of what has been heard
+        self._own, self._known = target, 0.0  # and of what the source's voice was taken from
+        self._speak_as(target)
+
+    @torch.inference_mode()
+    def _speak_as(self, voice: Voice) -> None:
+        code = (x[None].to(self._chain.device) for x in (voice.embedding, voice.tokens))
+        self.style = self._chain.autoencoder.decoder.style(SpeakerCode(*code))
+
+    def hear(self, wav: Tensor, prosody: Tensor) -> None:
+        """The next of the source: (1, 1, N), N up to `left`, and its prosody (1, 3, T)."""
+        if not self._follow:
+            return
+        self._heard.append(wav)
+        self._voiced += F0Statistics.of(prosody).frames
+        self.left -= wav.shape[-1]
+        if self.left:
+            return
+        if self._voiced >= _LEAST_VOICED:
+            embedding, tokens = self._chain.speaker(torch.cat(self._heard, dim=-1))
+            new = dataclasses.replace(self._target, embedding=embedding[0].cpu(), tokens=tokens[0].cpu())
+            self._own = Voice.mix([self._own, new], [self._known, self._voiced])
+            self._known = min(self._known + self._voiced, _MEMORY)
+            self._speak_as(self._target.instead_of(self._own))
+        self._heard, self._voiced, self.left = [], 0.0, self._size
 
 
 class _Pitch:
@@ -155,8 +204,8 @@ class _Pitch:
         moved = []
         for step in prosody.split(self._step, dim=-1):
             heard = self._source + F0Statistics.of(step)
-            keep = min(1, _F0_MEMORY / max(heard.frames, 1))
-            self._source = F0Statistics(*(keep * x for x in astuple(heard)))
+            keep = min(1, _MEMORY / max(heard.frames, 1))
+            self._source = F0Statistics(*(keep * x for x in dataclasses.astuple(heard)))
             moved.append(shift(step, self._source, self._target, self._semitones))
         return torch.cat(moved, dim=-1)
 
