@@ -110,7 +110,7 @@ class Bank:
                 free &= ~group
             if free.any():
                 weights[free] *= (1 - weights[~free].sum()) / weights[free].sum()
-        return weights / weights.sum()
+        return (weights / weights.sum()).to(self.samples.device)
 
     def cut(self, speaker: Tensor, start: Tensor, rate: Tensor, length: int) -> Tensor:
         """Speech of each speaker from a fraction of what there is: -> (B, 1, length) in [-1, 1].
@@ -154,8 +154,12 @@ class Sampler:
     batch_size: int
     seconds: float
     reference_seconds: float
-    speeds: Sequence[float] = (1.0, 0.85, 0.92, 1.08, 1.18)
+    speeds: Sequence[float] = (1.0, 0.82, 0.87, 0.91, 0.96, 1.04, 1.09, 1.15, 1.22)
     gain_db: tuple[float, float] = (-12.0, 6.0)
+    rates: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rates = torch.tensor(self.speeds, device=self.bank.samples.device)
 
     @property
     def speakers(self) -> int:
@@ -169,13 +173,12 @@ class Sampler:
         length = round(self.seconds * bank.sample_rate) // grid * grid
         other = round(self.reference_seconds * bank.sample_rate) // grid * grid
         on: dict[str, Any] = {"generator": generator, "device": generator.device}
-        weights = self.weights.to(generator.device)
-        speaker = torch.multinomial(weights, self.batch_size, replacement=True, generator=generator)
+        speaker = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
         draws = torch.rand(3, self.batch_size, dtype=torch.float64, **on)
         # Half the batch is left as it is.
         which = torch.randint(2 * len(self.speeds), (self.batch_size,), **on)
         which = which.where(which < len(self.speeds), 0)
-        rate = torch.tensor(self.speeds, device=generator.device)[which]
+        rate = self.rates[which]
 
         run = bank.runs[speaker + 1] - bank.runs[speaker]
         start = (draws[0] * run // grid) * grid

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vcae.checkpoint import CheckpointError, save
-from vcae.layers import Stack
 from vcae.stages import Phase, Stage
 from vcae.tensors import load_tensors, save_tensors
 
@@ -49,8 +48,9 @@ class TrainConfig:
     validate_batches: int = 4
     precision: Literal["32-true", "bf16-mixed"] | None = None
     """By default bf16-mixed on a GPU and 32-true elsewhere; bf16-mixed makes a CPU with AMX twice as fast."""
-    compile: bool = False
-    """Compile the networks (torch.compile); worth it on a GPU for runs of more than some minutes."""
+    record: bool = True
+    """On a GPU, record a step once as a CUDA graph and replay it: launching thousands of small kernels one by
+    one takes the processor longer than it takes the GPU to run them."""
 
 
 class Trainer:
@@ -75,6 +75,7 @@ class Trainer:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # batches are all of one shape
         self.device = self.fabric.device
+        self.random = torch.Generator(self.device)
         self.stage = stage.to(self.device)
         self.validation_batches = (validation or stage).batch
         adversary = set(stage.adversary.parameters())
@@ -83,15 +84,22 @@ class Trainer:
         self.optimisers = [
             torch.optim.AdamW(
                 group,
-                config.learning_rate,
+                torch.tensor(config.learning_rate, device=self.device),  # so that a recorded step reads it
                 betas=config.betas,
                 weight_decay=config.weight_decay,
-                fused=on_gpu,
+                fused=True,
+                capturable=on_gpu,
             )
             for group in (self.generator, self.adversary)
             if group
         ]
-        self.ema = {n: t.detach().clone() for n, t in self._product_state().items()}
+        self.current = {  # the very tensors that are trained
+            f"{name}.{key}": t
+            for name, model in stage.product.items()
+            for key, t in model.state_dict().items()
+        }
+        self.ema = {n: t.detach().clone() for n, t in self.current.items()}
+        self.recorded = _Recorded(self) if config.record and on_gpu else None
         self.step = 0
         self.elapsed = 0.0
         self.started: dict[str, int] = {}
@@ -117,10 +125,6 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self.resume()
-        if self.config.compile:
-            for part in self.stage.modules():
-                if isinstance(part, Stack):
-                    part.compile()
         logs = self.folder / "tensorboard" / self.stage.name
         self.stage.train()
         with (
@@ -131,7 +135,9 @@ class Trainer:
             last_save = clock = time.monotonic()
             while self.progress < 1 and not self.stopping:
                 batch, phase = self._next()
-                result = self._train_step(batch, phase)
+                self._set_rates()
+                result = (self.recorded or self._train_step)(batch, phase)
+                self._follow()
                 self.step += 1
                 now = time.monotonic()
                 self.elapsed, clock = self.elapsed + now - clock, now
@@ -154,12 +160,15 @@ class Trainer:
                 self.started[name] = self.step
                 if name == "decay":
                     self.decay_from = self.progress
-        generator = _seeded(self.config.seed, self.step, self.device)
-        batch = self.stage.batch(generator)
-        return batch, Phase(self.progress, frozenset(self.started), generator)
+        _seed(self.random, self.config.seed, self.step)
+        batch = self.stage.batch(self.random)
+        return batch, Phase(self.progress, frozenset(self.started), self.random)
 
     def _train_step(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
-        """One step of the discriminator, where it has started, then one of the generator."""
+        """One step of the discriminator, where it has started, then one of the generator.
+
+        The processor waits for no result in here, so that a GPU never waits for the processor.
+        """
         stage = self.stage
         with self.fabric.autocast():
             out = stage.generate(batch, phase)
@@ -167,7 +176,7 @@ class Trainer:
         if "adversary" in phase.started:
             with self.fabric.autocast():
                 result = stage.discriminator_losses(out, phase)
-            self._descend(result, self.optimisers[1], self.adversary, self.config.adversary_rate)
+            self._descend(result, self.optimisers[1], self.adversary)
         for p in self.adversary:
             p.requires_grad_(False)  # the generator's step needs no gradient of the weights
         with self.fabric.autocast():
@@ -176,27 +185,29 @@ class Trainer:
         result["gradient"] = self._descend(generator, self.optimisers[0], self.generator)
         for p in self.adversary:
             p.requires_grad_(True)
-        self._follow()
         return result
+
+    def _set_rates(self) -> None:
+        """The learning rates of this step: the generator's, and the adversary's, a factor higher."""
+        rate = self.config.learning_rate * self._rate_factor()
+        for optimiser, faster in zip(self.optimisers, (1.0, self.config.adversary_rate), strict=False):
+            for group in optimiser.param_groups:
+                group["lr"].fill_(faster * rate)
 
     def _descend(
         self,
         losses: dict[str, Tensor],
         optimiser: torch.optim.Optimizer,
         parameters: list[nn.Parameter],
-        faster: float = 1.0,
     ) -> Tensor:
-        """Weigh, back-propagate, clip, step; the gradient's norm. faster: a factor on the learning rate."""
-        rate = faster * self.config.learning_rate * self._rate_factor()
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        """Weigh, back-propagate, clip, step; the gradient's norm."""
         optimiser.zero_grad(set_to_none=True)
         terms = [self.stage.weights[n] * x for n, x in losses.items() if n in self.stage.weights]
         torch.stack([t.float() for t in terms]).sum().backward()
         with_gradient = [p for p in parameters if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(with_gradient, self.config.clip, error_if_nonfinite=False)
-        if norm.isfinite():  # a step on a bad batch is left out
-            optimiser.step()
+        optimiser.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # then no step is made
+        optimiser.step()
         return norm
 
     def _rate_factor(self) -> float:
@@ -206,20 +217,13 @@ class Trainer:
             factor *= min(1.0, (1 - self.progress) / max(1 - self.decay_from, 1e-6))
         return factor
 
-    def _product_state(self) -> dict[str, Tensor]:
-        return {
-            f"{name}.{key}": t
-            for name, model in self.stage.product.items()
-            for key, t in model.state_dict().items()
-        }
-
     @torch.no_grad()
     def _follow(self) -> None:
         """Exponential moving average of the weights, quicker while there are few steps."""
         keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
         floats: list[tuple[Tensor, Tensor]] = []
         others: list[tuple[Tensor, Tensor]] = []
-        for name, t in self._product_state().items():
+        for name, t in self.current.items():
             (floats if t.is_floating_point() else others).append((self.ema[name], t))
         torch._foreach_lerp_([slow for slow, _ in floats], [fast for _, fast in floats], 1 - keep)
         for slow, fast in others:
@@ -228,16 +232,17 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Put the averaged weights into the models for a while."""
-        current = {n: t.clone() for n, t in self._product_state().items()}
+        kept = {n: t.clone() for n, t in self.current.items()}
         self._load_product(self.ema)
         try:
             yield
         finally:
-            self._load_product(current)
+            self._load_product(kept)
 
+    @torch.no_grad()
     def _load_product(self, state: dict[str, Tensor]) -> None:
-        for name, model in self.stage.product.items():
-            model.load_state_dict({k: state[f"{name}.{k}"] for k in model.state_dict()})
+        for n, t in self.current.items():
+            t.copy_(state[n])
 
     @torch.no_grad()
     def validate(self, writer: SummaryWriter) -> dict[str, float]:
@@ -247,9 +252,9 @@ class Trainer:
         self.stage.eval()
         with self.averaged():
             for k in range(self.config.validate_batches):
-                generator = _seeded(self.config.seed, -1 - k, self.device)
-                batch = self.validation_batches(generator)
-                phase = Phase(self.progress, frozenset(self.started), generator)
+                _seed(self.random, self.config.seed, -1 - k)
+                batch = self.validation_batches(self.random)
+                phase = Phase(self.progress, frozenset(self.started), self.random)
                 with self.fabric.autocast():
                     out = self.stage.generate(batch, phase)
                     result = self.stage.generator_losses(out, phase)
@@ -334,6 +339,44 @@ class Trainer:
                 signal.signal(s, handler)
 
 
+class _Recorded:
+    """Steps of a trainer, replayed from a CUDA graph of the phase (NVIDIA's graphs, as in PyTorch's notes on
+    them): nothing in a step may depend on a value that the processor reads.
+
+    In each new phase a few steps are made as usual first, while libraries choose their algorithms.
+    """
+
+    usual = 3
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.stream = torch.cuda.Stream()
+        self.kind: frozenset[str] | None = None
+        self.steps = 0
+
+    def __call__(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
+        kind = phase.started - {"decay"}  # which changes the rate alone
+        if kind != self.kind:
+            self.kind, self.steps = kind, 0
+        self.steps += 1
+        if self.steps <= self.usual:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                result = self.trainer._train_step(batch, phase)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return result
+        if self.steps == self.usual + 1:
+            self.batch = type(batch)(*(x.clone() for x in batch))
+            self.graph = torch.cuda.CUDAGraph()
+            self.graph.register_generator_state(phase.generator)
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.result = self.trainer._train_step(self.batch, phase)
+        for kept, new in zip(self.batch, batch, strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.result
+
+
 class _ProgressLine:
     """Step, speed, hours of audio an hour and losses: a live line on a terminal, else a line a minute."""
 
@@ -376,11 +419,11 @@ def _value(x: Tensor | float) -> float:
     return float(x.detach() if isinstance(x, Tensor) else x)
 
 
-def _seeded(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """A generator for one step, and torch's own one with it (noise in the networks)."""
+def _seed(generator: torch.Generator, seed: int, step: int) -> None:
+    """Seed a generator for one step, and torch's own one with it (noise in the networks)."""
     mixed = (seed * 1_000_003 + step) % 2**63
     torch.manual_seed(mixed)
-    return torch.Generator(device).manual_seed(mixed)
+    generator.manual_seed(mixed)
 
 
 def _picture(mel: Tensor) -> Tensor:
