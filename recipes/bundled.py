@@ -19,7 +19,7 @@ the layouts); what is not there is left out:
 labels, from which the recogniser and the content encoder learn. Speakers kept for testing
 (vcae.corpora.HELD_OUT_SPEAKERS) are left out, and the trainer refuses them.
 
-On a GPU the defaults take 40 minutes. Run again to go on where it was stopped; `--start vcae/weights` begins
+On an H100 the defaults take 40 minutes. Run again to go on where it was stopped; `--start vcae/weights` begins
 with the weights in the package, in a new folder. `--tiny` trains a toy on the sample voices in under two
 minutes, to see that everything works.
 """
@@ -71,8 +71,10 @@ class Recipe:
     adversary_channels: int = 32
     recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
 
-    recogniser_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=5))
-    autoencoder_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=15))
+    recogniser_training: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=1.5, decay=0.4))
+    autoencoder_training: TrainConfig = field(
+        default_factory=lambda: TrainConfig(minutes=15, decay=0.5, weight_decay=0.02)
+    )
     autoencoder_batch: int = 128
     autoencoder_seconds: float = 2.5
     reference_seconds: float = 3.0

@@ -129,9 +129,8 @@ def test_warping_takes_a_factor_an_example():
 
 
 def test_the_equaliser_adds_what_it_says():
-    mel = mels(2)
     curve = torch.tensor([[6.0] * 6, [-10.0, 0.0, 0.0, 0.0, 0.0, 10.0]])
-    db = 20 / torch.log(torch.tensor(10.0)) * (augment.equalise(mel, curve) - mel)
+    db = 20 / torch.log(torch.tensor(10.0)) * augment.equaliser(curve, 80)
     assert torch.allclose(db[0], torch.full_like(db[0], 6), atol=0.01)
     assert torch.allclose(db[1, [0, 40, 79]].mean(-1), torch.tensor([-10.0, 0.0, 10.0]), atol=0.01)
 

@@ -52,8 +52,8 @@ def small_bank() -> Bank:
     )
 
 
-def sampler() -> Sampler:
-    bank = small_bank()
+def sampler(device: torch.device = CPU) -> Sampler:
+    bank = small_bank().to(device)
     return Sampler(bank, bank.speaker_weights(), 4, 0.24, 0.2, speeds=(1.0, 1.1))
 
 
@@ -162,8 +162,10 @@ def test_milestones_bring_their_losses():
         "source",
         "content",
         "words",
+        "melody",
+        "voiced",
     }
-    assert early - late == {"sketch"}
+    assert early - late == {"sketch", "pitch", "voicing"}
 
 
 def test_the_sketch_is_of_the_frames_that_a_code_frame_speaks_of():
@@ -190,11 +192,13 @@ def test_a_sketch_tells_two_frames_for_each_of_the_code():
     assert changed.tolist() == [False] * 8 + [True] * 4
 
 
-@pytest.mark.parametrize("name", ["features", "content", "words", "speaker", "source"])
+@pytest.mark.parametrize("name", ["features", "content", "words", "speaker", "source", "melody", "voiced"])
 def test_what_is_decoded_teaches_the_autoencoder_and_not_its_judges(name):
     stage = autoencoder_stage().train()
     phase = phases(stage)[-1]
     out = stage.generate(stage.batch(phase.generator), phase)
+    out["asked"][:, 1] = 0.9  # a tiny model hears no voice
+    out["reference"] = TINY.mel.unstandardise(out["mel"].detach())  # nearest to their sources
     before = {n: x.clone() for n, x in stage.model.content.named_buffers()}
     stage.generator_losses(out, phase)[name].backward()
     taught = {n.split(".")[0] for n, p in stage.named_parameters() if p.grad is not None and p.grad.any()}
@@ -218,6 +222,29 @@ def test_what_is_decoded_perfectly_says_what_was_said():
     wanted = out["heard"].phones.roll(1, 2)
     stage.phones.forward = lambda z: wanted
     assert stage.generator_losses(out, phase)["taught"] < 1e-6
+
+
+def test_what_is_decoded_perfectly_is_heard_as_it_was_asked_for():
+    stage = autoencoder_stage().eval()
+    phase = phases(stage)[-1]
+    out = stage.generate(stage.batch(phase.generator), phase)
+    prosody, late = stage.model.prosody, TINY.delay
+    with torch.no_grad():
+        out["asked"] = prosody(TINY.mel.unstandardise(out["target"]))[..., late:]
+        out["asked"] = torch.nn.functional.pad(out["asked"], (0, late))
+    out["mel"] = out["target"]
+    voiced = out["asked"][:, 1, :-late]
+    least = torch.nn.functional.binary_cross_entropy(voiced, voiced)
+    torch.testing.assert_close(stage.generator_losses(out, phase)["voiced"], least)
+
+
+def test_the_prosody_encoder_learns_before_the_decoder_and_then_stays():
+    stage = autoencoder_stage().train()
+    for phase, learns in zip(phases(stage), (True, False), strict=True):
+        stage.zero_grad()
+        out = stage.generate(stage.batch(phase.generator), phase)
+        weighed(stage, stage.generator_losses(out, phase)).backward()
+        assert any(p.grad is not None for p in stage.model.prosody.parameters()) == learns
 
 
 def test_the_recogniser_learns_from_frames_that_have_a_label():
@@ -291,15 +318,25 @@ def test_the_discriminator_learns_at_a_rate_of_its_own(name, tmp_path):
     assert moved[2] == pytest.approx(4 * moved[1], rel=0.01)
 
 
-def test_the_judge_follows_the_speaker_encoder_slowly(tmp_path):
-    stage = autoencoder_stage()
-    start = [p.clone() for p in stage.judge.parameters()]
-    trained(stage, tmp_path, steps=3)
-    far = sum(
-        float((p - q).detach().norm()) for p, q in zip(stage.model.speaker.parameters(), start, strict=True)
-    )
-    near = sum(float((p - q).norm()) for p, q in zip(stage.judge.parameters(), start, strict=True))
-    assert 0 < near < 0.1 * far
+def test_the_judges_follow_the_speaker_encoder_slowly_and_one_of_them_no_longer_than_until_it_judges(
+    tmp_path,
+):
+    moved = {}
+    for milestone in (2.0, 0.0):
+        stage = autoencoder_stage()
+        stage.milestones["conversion"] = milestone
+        if not milestone:
+            stage.milestones = dict.fromkeys(stage.milestones, 0.0)
+        start = [p.clone() for p in stage.model.speaker.parameters()]
+        trained(stage, tmp_path / str(milestone), steps=3)
+        moved[milestone] = [
+            sum(float((p - q).detach().norm()) for p, q in zip(m.parameters(), start, strict=True))
+            for m in (stage.model.speaker, *stage.judges)
+        ]
+    far, first, second = moved[2.0]
+    assert 0 < first == second < 0.1 * far
+    far, first, second = moved[0.0]
+    assert 0 == second < first < 0.1 * far
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -570,7 +607,7 @@ def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(stopped):
 def test_a_step_in_bfloat16_on_the_gpu(name, tmp_path):
     stage = STAGES[name]()
     stage.milestones = dict.fromkeys(stage.milestones, 0.0)
-    stage.sampler.bank.to(torch.device("cuda"))
-    trainer = trained(stage, tmp_path, steps=2, validate_steps=2)
-    assert trainer.device.type == "cuda" and trainer.step == 2
+    stage.sampler = sampler(torch.device("cuda"))
+    trainer = trained(stage, tmp_path, steps=6, validate_steps=6)  # the last three recorded
+    assert trainer.device.type == "cuda" and trainer.step == 6
     assert all(x.isfinite().all() for x in state(tmp_path).values())

@@ -35,6 +35,8 @@ CONTENT = Ranges()
 """What the content encoder sees: another pitch, another vocal tract, another microphone."""
 REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
 """What the speaker encoder sees: the same voice over another microphone."""
+PROSODY = Ranges(snr_db=(-3.0, 30.0), share=0.75)
+"""What the prosody encoder hears: its own voice and microphone, and more noise than the others."""
 
 
 def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
@@ -51,7 +53,6 @@ def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch
     """Warps, equalisation and a band limit: (B, n_mels, T) -> (B, n_mels, T)."""
     batch = len(mel)
     draws = 2 * torch.rand(5, batch, generator=generator, device=mel.device) - 1  # -1 to 1
-    curve = (2 * torch.rand(batch, 6, generator=generator, device=mel.device) - 1) * ranges.eq_db
     pitch, envelope = (
         (b / a) ** (draw / 2) * (a * b) ** 0.5
         for (a, b), draw in zip((ranges.pitch, ranges.envelope), draws[:2], strict=True)
@@ -62,7 +63,14 @@ def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch
     cut = torch.where(
         draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), config.sample_rate / 2
     )
-    return band_limit(equalise(mel, curve), cut, config).clamp(min=math.log(config.floor))
+    mel = mel + random_gain(mel, ranges, generator)
+    return band_limit(mel, cut, config).clamp(min=math.log(config.floor))
+
+
+def random_gain(mel: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
+    """What another microphone adds to (B, n_mels, T), the same in all frames: (B, n_mels, 1)."""
+    curve = 2 * torch.rand(len(mel), 6, generator=generator, device=mel.device) - 1
+    return equaliser(ranges.eq_db * curve, mel.shape[1])
 
 
 def add_noise(wav: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
@@ -86,10 +94,10 @@ def hum(like: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
     return (draws[1] * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
 
 
-def equalise(mel: Tensor, curve_db: Tensor) -> Tensor:
-    """Add a smooth gain over the bands, in dB at even distances: (B, n_mels, T), (B, K) -> same."""
-    gain = F.interpolate(curve_db.unsqueeze(1), mel.shape[1], mode="linear", align_corners=True)
-    return mel + gain.transpose(1, 2) * 0.1151  # dB to natural log of a magnitude
+def equaliser(curve_db: Tensor, bands: int) -> Tensor:
+    """A smooth gain over the bands of a log-mel, from dB at even distances: (B, K) -> (B, bands, 1)."""
+    gain = F.interpolate(curve_db.unsqueeze(1), bands, mode="linear", align_corners=True)
+    return gain.transpose(1, 2) * 0.1151  # dB to natural log of a magnitude
 
 
 def band_limit(mel: Tensor, cut_hz: Tensor, config: MelConfig) -> Tensor:

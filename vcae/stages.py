@@ -143,9 +143,10 @@ class AutoencoderStage(Stage):
     The content encoder sees a perturbed source, the speaker encoder other speech of the same speaker over
     another microphone. Until "decoder", a single hidden layer is to tell the envelope of the clean source
     from both codes: so the encoders hear several times the speech that they would with the decoder behind
-    them. From then on the decoder is to give the clean source. From "conversion" on, half the batch is given
-    other speakers, and what comes out must sound like them and still say the same. What is said, in the
-    source and in what is decoded, a trained `recogniser` tells.
+    them. From then on the decoder is to give the clean source, in which the prosody encoder, which has
+    learned by then, must hear what was asked for. From "conversion" on, half the batch is given other
+    speakers, and what comes out must sound like them and still say the same. What is said, in the source and
+    in what is decoded, a trained `recogniser` tells.
     """
 
     name = "autoencoder"
@@ -164,9 +165,11 @@ class AutoencoderStage(Stage):
             Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1)
         )
         self.sketch = Sketch(config.content_dim, config.speaker_dim)
-        self.judge = copy.deepcopy(model.speaker).requires_grad_(False)  # follows the speaker encoder slowly
+        # Both follow the speaker encoder slowly, the second one until there is something to judge: what is
+        # trained together comes to please each other, and whom it does not know it pleases less.
+        self.judges = nn.ModuleList(copy.deepcopy(model.speaker).requires_grad_(False) for _ in range(2))
         self.recogniser = recogniser.requires_grad_(False)
-        self.frozen = (self.judge, self.recogniser)
+        self.frozen = (*self.judges, self.recogniser)
         self.adversary = MelDiscriminator(config.speaker_dim, adversary_channels)
         self.milestones = {"decoder": 0.2, "adversary": 0.5, "conversion": 0.5}
         self.weights = {
@@ -176,6 +179,8 @@ class AutoencoderStage(Stage):
             "envelope": 1.0,
             "pitch": 0.1,
             "voicing": 0.2,
+            "melody": 0.2,
+            "voiced": 0.4,
             "margin": 0.1,
             "leak": 1.0,
             "hide": 2.0,
@@ -185,7 +190,7 @@ class AutoencoderStage(Stage):
             "features": 4.0,
             "adversary": 0.1,
             "matching": 0.5,
-            "speaker": 2.5,
+            "speaker": 2.0,
             "source": 2.0,
             "content": 2.0,
             "words": 2.0,
@@ -201,32 +206,41 @@ class AutoencoderStage(Stage):
         model, mel_config, g = self.model, self.model.config.mel, phase.generator
         with torch.no_grad():
             if self.training:
-                slow, fast = (m.state_dict().values() for m in (self.judge, model.speaker))
-                floats = [(s, f) for s, f in zip(slow, fast, strict=True) if s.is_floating_point()]
-                torch._foreach_lerp_([s for s, _ in floats], [f for _, f in floats], 0.01)
+                for judge in self.judges[:1] if "conversion" in phase.started else self.judges:
+                    slow, fast = (m.state_dict().values() for m in (judge, model.speaker))
+                    floats = [(s, f) for s, f in zip(slow, fast, strict=True) if s.is_floating_point()]
+                    torch._foreach_lerp_([s for s, _ in floats], [f for _, f in floats], 0.01)
             target = self.log_mel(batch.source)
             noisy = self.log_mel(augment.perturb_wav(batch.source, augment.CONTENT, mel_config, g))
             reference = self.log_mel(augment.perturb_wav(batch.reference, augment.REFERENCE, mel_config, g))
             seen = augment.perturb_mel(noisy, augment.CONTENT, mel_config, g)
-            heard = self.recogniser(target)
+            # Over one microphone after another, the same for what is said and what is decoded, so that it is
+            # the words that must please the recogniser.
+            gain = augment.random_gain(target, augment.REFERENCE, g)
+            heard = self.recogniser(target + gain)
             reference = augment.perturb_mel(reference, augment.REFERENCE, mel_config, g)
         content = model.content(seen)
-        pitch, voicing = model.prosody.logits(noisy)
         out = {
             "batch": batch,
             "content": content,
             "code": model.bottleneck(content),
-            "pitch": pitch,
-            "voicing": voicing,
             "speaker": model.speaker.encode(reference),
+            "reference": reference,
             "target": mel_config.standardise(target),
+            "gain": gain,
             "heard": heard,
         }
-        return out | self._decode(out, noisy, reference, phase) if "decoder" in phase.started else out
+        if "decoder" not in phase.started:
+            pitch, voicing = model.prosody.logits(
+                self.log_mel(augment.perturb_wav(batch.source, augment.PROSODY, mel_config, g))
+            )
+            return out | {"pitch": pitch, "voicing": voicing}
+        return out | self._decode(out, noisy, reference, phase)
 
     def _decode(self, out: dict[str, Any], noisy: Tensor, reference: Tensor, phase: Phase) -> dict[str, Any]:
         """The code as a mel, in the own voice or in another; noisy and reference are (B, n_mels, T)."""
         model, target, speaker = self.model, out["target"], out["speaker"]
+        model.prosody.requires_grad_(False)  # it has learned, and is to judge
         with torch.no_grad():
             prosody = model.prosody(noisy)
         kept = len(target)
@@ -240,6 +254,7 @@ class AutoencoderStage(Stage):
         late = model.config.delay
         return {
             "kept": kept,
+            "asked": prosody[..., late:],
             "speaker_in": speaker.embedding,
             "target": target[..., :-late],
             "mel": model.config.mel.standardise(mel[..., late:]),
@@ -249,13 +264,7 @@ class AutoencoderStage(Stage):
         """Prosody, speaker, phones, disentanglement, and what can be made of it all."""
         batch: Batch = out["batch"]
         model, z = self.model, out["code"].z
-        late = model.config.delay + 1  # label i speaks of mel frame i + 1, which comes out `delay` later
-        f0 = batch.f0[:, :-late]
         result = {
-            "pitch": losses.pitch_loss(out["pitch"][..., late:], f0, model.prosody.pitches + LOG_MIDDLE),
-            "voicing": F.binary_cross_entropy_with_logits(
-                out["voicing"][:, 0, late:].float(), (f0 > 0).float()
-            ),
             "margin": self.margin(out["speaker"].embedding, batch.speaker),
             "bottleneck": out["code"].loss,
         }
@@ -266,17 +275,29 @@ class AutoencoderStage(Stage):
         phones = self.phones(z)[..., 1:]
         result["phones"] = losses.known_cross_entropy(phones, batch.phones[:, :-1])
         result["taught"] = losses.divergence(phones, out["heard"].phones[..., :-1])  # in any language
-        if "decoder" not in phase.started:
-            sketch, wanted = self.sketch(z, out["speaker"].embedding), envelope(out["target"])
-            return result | {"sketch": F.l1_loss(sketch[..., 2:], wanted[..., :-2])}
-        return result | self._decoder_losses(out, phase)
+        if "decoder" in phase.started:
+            return result | self._decoder_losses(out, phase)
+        late = model.config.delay + 1  # label i speaks of mel frame i + 1, which comes out `delay` later
+        f0 = batch.f0[:, :-late]
+        result["pitch"], result["voicing"] = self._prosody_losses(
+            out["pitch"][..., late:], out["voicing"][:, 0, late:], f0, (f0 > 0).float()
+        )
+        sketch, wanted = self.sketch(z, out["speaker"].embedding), envelope(out["target"])
+        return result | {"sketch": F.l1_loss(sketch[..., 2:], wanted[..., :-2])}
+
+    def _prosody_losses(
+        self, pitch: Tensor, voicing: Tensor, f0: Tensor, voiced: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the prosody encoder says, logits (B, bins, T) and (B, T), against what is so, (B, T) each."""
+        voicing_loss = F.binary_cross_entropy_with_logits(voicing.float(), voiced)
+        return losses.pitch_loss(pitch, f0, self.model.prosody.pitches + LOG_MIDDLE), voicing_loss
 
     def _decoder_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
         """Reconstruction; later the adversary and conversion."""
         mel, target, kept = out["mel"], out["target"], out["kept"]
         config = self.model.config.mel
         raw = config.unstandardise(mel)
-        found = self.recogniser(raw)
+        found = self.recogniser(raw + out["gain"])
         frames = found.phones.shape[-1]
         own, heard = (x.part(slice(kept), frames) for x in (found, out["heard"]))
         result = {
@@ -286,6 +307,13 @@ class AutoencoderStage(Stage):
             "envelope": F.l1_loss(envelope(mel[:kept]), envelope(target[:kept])),
             "features": losses.distance(own.features, heard.features),
         }
+        # What is decoded must be heard at the pitch, and be as voiced, as was asked for.
+        late = self.model.config.delay
+        log_f0, voiced = out["asked"][:, 0, :-late], out["asked"][:, 1, :-late]
+        pitch, voicing = self.model.prosody.logits(raw)
+        result["melody"], result["voiced"] = self._prosody_losses(
+            pitch[..., late:], voicing[:, 0, late:], log_f0.exp() * (voiced > 0.5), voiced
+        )
         if "adversary" in phase.started:
             known = out["speaker_in"].detach()
             fake = self.adversary(mel, known)
@@ -295,12 +323,16 @@ class AutoencoderStage(Stage):
             alike = [[x[:kept] for x in features] for _, features in (real, fake)]
             result["matching"] = losses.feature_matching(*alike)
         if "conversion" in phase.started:
-            # Heard over another microphone, the judge is not so easily fooled.
+            # Heard over another microphone, the judges are not so easily fooled.
             seen = augment.perturb_mel(raw[kept:], augment.REFERENCE, config, phase.generator)
-            voice = self.judge.encode(seen).embedding
-            to, of = (x.detach()[kept:] for x in (out["speaker_in"], out["speaker"].embedding))
-            result["speaker"] = 1 - (voice * to).sum(1).mean()
-            result["source"] = F.relu(((voice - to) * of).sum(1)).mean()  # no nearer than `to` is itself
+            result["speaker"], result["source"] = raw.new_zeros(2)
+            for judge in self.judges:
+                with torch.no_grad():
+                    known = judge(out["reference"])
+                voice, to, of = judge(seen), known.roll(1, 0)[kept:], known[kept:]
+                result["speaker"] = result["speaker"] + 1 - (voice * to).sum(1).mean()
+                # No nearer to the source than the target is itself.
+                result["source"] = result["source"] + F.relu(((voice - to) * of).sum(1)).mean()
             # The first half of the recogniser still hears whose voice it is.
             said, heard = (x.part(slice(kept, None), frames) for x in (found, out["heard"]))
             half = len(said.features) // 2
