@@ -24,16 +24,16 @@ class AutoencoderConfig:
 
     mel: MelConfig = field(default_factory=MelConfig)
     delay: int = 2
-    content_width: int = 256
+    content_width: int = 192
     content_dim: int = 64
     bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
     prosody_width: int = 96
-    speaker_width: int = 256
+    speaker_width: int = 192
     speaker_dim: int = 192
     tokens: int = 12
     token_dim: int = 64
-    decoder_width: int = 256
-    expansion: int = 2
+    decoder_width: int = 192
+    expansion: int = 4
 
 
 class Autoencoder(nn.Module):

@@ -21,7 +21,7 @@ class ContentEncoder(nn.Module):
         self.input = Conv1d(mel.n_mels, width, 3)
         self.fine = Stack(width, hidden, [1, 1, 1])
         self.down = Conv1d(width, width, 4, stride=self.stride)
-        self.coarse = Stack(width, hidden, [1, 1, 2, 2, 4])
+        self.coarse = Stack(width, hidden, [1, 1, 2, 2, 4, 1, 1])
         self.norm = ChannelNorm(width)
         self.output = Pointwise(width, dim)
         self.over_time = RecursiveNorm(dim, time_constant=3 * mel.frame_rate / self.stride)

@@ -18,7 +18,7 @@ from vcae.output import check_output
 from vcae.prosody import PRIOR, F0Statistics
 from vcae.tensors import TensorFileError, load_tensors, save_tensors
 
-BEYOND = 0.3
+BEYOND = 0.45
 """How far past a voice its code is put, of the way from the source's own; chosen on development speakers."""
 
 

@@ -25,9 +25,9 @@ class VocoderConfig:
     """Sizes of a `Vocoder`."""
 
     mel: MelConfig = field(default_factory=MelConfig)
-    width: int = 256
-    hidden: int = 768
-    blocks: int = 8
+    width: int = 192
+    hidden: int = 512
+    blocks: int = 6
     shape_points: int = 15
     """In how many points of a window, with straight lines between them, its loudness is shaped."""
 
