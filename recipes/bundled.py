@@ -19,9 +19,9 @@ the layouts); what is not there is left out:
 labels, from which the recogniser and the content encoder learn. Speakers kept for testing
 (vcae.corpora.HELD_OUT_SPEAKERS) are left out, and the trainer refuses them.
 
-On an H100 the defaults take 40 minutes. Run again to go on where it was stopped; `--start vcae/weights` begins
-with the weights in the package, in a new folder. `--tiny` trains a toy on the sample voices in under two
-minutes, to see that everything works.
+On an H100 the defaults take 40 minutes. Run again to go on where it was stopped; `--start vcae/weights`
+begins with the weights in the package, in a new folder. `--tiny` trains a toy on the sample voices in under
+two minutes, to see that everything works.
 """
 
 import os
