@@ -146,7 +146,7 @@ class Sampler:
 
     weights: how often each speaker is drawn, as `Bank.speaker_weights` gives it. seconds, reference_seconds:
     lengths of the crops. speeds: what is drawn from for pseudo-speakers, each a
-    new speaker; the first must be 1.
+    new speaker; the first must be 1. rates: the speeds, where the bank is by now.
     """
 
     bank: Bank

@@ -219,11 +219,9 @@ class AutoencoderStage(Stage):
             gain = augment.random_gain(target, augment.REFERENCE, g)
             heard = self.recogniser(target + gain)
             reference = augment.perturb_mel(reference, augment.REFERENCE, mel_config, g)
-        content = model.content(seen)
         out = {
             "batch": batch,
-            "content": content,
-            "code": model.bottleneck(content),
+            "code": model.bottleneck(model.content(seen)),
             "speaker": model.speaker.encode(reference),
             "reference": reference,
             "target": mel_config.standardise(target),
@@ -235,10 +233,10 @@ class AutoencoderStage(Stage):
                 self.log_mel(augment.perturb_wav(batch.source, augment.PROSODY, mel_config, g))
             )
             return out | {"pitch": pitch, "voicing": voicing}
-        return out | self._decode(out, noisy, reference, phase)
+        return out | self._decode(out, noisy, phase)
 
-    def _decode(self, out: dict[str, Any], noisy: Tensor, reference: Tensor, phase: Phase) -> dict[str, Any]:
-        """The code as a mel, in the own voice or in another; noisy and reference are (B, n_mels, T)."""
+    def _decode(self, out: dict[str, Any], noisy: Tensor, phase: Phase) -> dict[str, Any]:
+        """The code as a mel, in the own voice or in another; noisy is (B, n_mels, T)."""
         model, target, speaker = self.model, out["target"], out["speaker"]
         model.prosody.requires_grad_(False)  # it has learned, and is to judge
         with torch.no_grad():
@@ -247,7 +245,7 @@ class AutoencoderStage(Stage):
         if "conversion" in phase.started:
             kept = (len(target) + 1) // 2  # the others take the voice of the example before
             with torch.no_grad():
-                f0 = _mean_f0(model.prosody(reference)).roll(1) - _mean_f0(prosody)
+                f0 = _mean_f0(model.prosody(out["reference"])).roll(1) - _mean_f0(prosody)
                 prosody[kept:, 0] += f0[kept:, None]
             speaker = SpeakerCode(*(torch.cat([x[:kept], x.roll(1, 0)[kept:]]) for x in speaker))
         mel = model.decode(out["code"].z, prosody, speaker)

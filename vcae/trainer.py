@@ -83,14 +83,14 @@ class Trainer:
         self.adversary = [p for p in stage.adversary.parameters() if p.requires_grad]
         self.optimisers = [
             torch.optim.AdamW(
-                group,
+                [{"params": group, "faster": faster}],
                 torch.tensor(config.learning_rate, device=self.device),  # so that a recorded step reads it
                 betas=config.betas,
                 weight_decay=config.weight_decay,
                 fused=True,
                 capturable=on_gpu,
             )
-            for group in (self.generator, self.adversary)
+            for group, faster in ((self.generator, 1.0), (self.adversary, config.adversary_rate))
             if group
         ]
         self.current = {  # the very tensors that are trained
@@ -190,9 +190,9 @@ class Trainer:
     def _set_rates(self) -> None:
         """The learning rates of this step: the generator's, and the adversary's, a factor higher."""
         rate = self.config.learning_rate * self._rate_factor()
-        for optimiser, faster in zip(self.optimisers, (1.0, self.config.adversary_rate), strict=False):
+        for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"].fill_(faster * rate)
+                group["lr"].fill_(group["faster"] * rate)
 
     def _descend(
         self,
