@@ -2,7 +2,8 @@
 
     python recipes/evaluate_conditions.py --corpora CORPORA --out runs/conditions --write-card
 
-Less reference and noisier reference, from one kind of voice to another, children, accents, other languages.
+Less reference and noisier reference, sources in noise, in a room and by telephone, from one kind of voice to
+another, children, accents, other languages.
 Every row is converted, and judged against clean recordings of the target, by the judges of `vcae evaluate`.
 """
 
@@ -16,13 +17,15 @@ import numpy as np
 import torch
 import tyro
 from platformdirs import user_cache_path
+from scipy.signal import butter, sosfilt
 
 import vcae
 from vcae.audio import Audio, read
-from vcae.augment import add_noise, colour
+from vcae.augment import add_noise, colour, reverberate
 from vcae.corpora import Utterance, read_corpora
 from vcae.errors import VcaeError
 from vcae.evaluation import Memory, Panel, System, evaluate
+from vcae.mel import MelConfig
 from vcae.prosody import f0_labels
 from vcae.results import Evaluation
 from vcae.terminal import in_one_line
@@ -76,12 +79,46 @@ def references(converter: vcae.Converter) -> dict[str, System]:
     }
 
 
+def sources(converter: vcae.Converter) -> dict[str, System]:
+    """Conversions of a trial whose source was recorded badly; its words are those of the clean source."""
+
+    def by(change: Callable[[Audio], Audio]) -> System:
+        def convert(trial: Trial) -> Audio:
+            source = change(read(trial.source, converter.sample_rate))
+            return converter.convert(source, converter.voice(list(trial.references)))
+
+        return convert
+
+    return {
+        "source: with pink noise at 10 dB SNR": by(lambda found: noisy(found, 10.0)),
+        "source: across a room": by(across_a_room),
+        "source: by telephone": by(by_telephone),
+    }
+
+
 def noisy(audio: Audio, snr_db: float) -> Audio:
     """With pink noise."""
     wav = torch.from_numpy(audio.samples)[None, None]
-    white = torch.randn(wav.shape, generator=torch.Generator().manual_seed(len(audio.samples)))
+    white = torch.randn(wav.shape, generator=_seeded(audio))
     pink = colour(white, torch.ones(1))
     return Audio(add_noise(wav, pink, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
+
+
+def across_a_room(audio: Audio) -> Audio:
+    """It rings for 0.6 s, as loud as what comes straight."""
+    wav, config = torch.from_numpy(audio.samples)[None, None], MelConfig()
+    wet = reverberate(wav, torch.tensor([0.6]), torch.zeros(1), config, _seeded(audio))
+    return Audio(wet[0, 0].numpy(), audio.sample_rate)
+
+
+def by_telephone(audio: Audio) -> Audio:
+    """300 to 3400 Hz, the band of ITU-T G.712."""
+    band = butter(6, (300, 3400), "bandpass", fs=audio.sample_rate, output="sos")
+    return Audio(sosfilt(band, audio.samples).astype(np.float32), audio.sample_rate)
+
+
+def _seeded(audio: Audio) -> torch.Generator:
+    return torch.Generator().manual_seed(len(audio.samples))
 
 
 def median_f0(utterances: Sequence[Utterance]) -> float:
@@ -157,7 +194,7 @@ def main(options: Options) -> None:
         u for u in read_corpora(options.corpora, ["librispeech"], options.transcripts) if u.held_out == "test"
     ]
     rows = [["", "trials", *MEASURES]]
-    systems = references(converter)
+    systems = references(converter) | sources(converter)
     found = evaluate(make_trials(test, options.trials), systems, options.out, panel)
     rows += [row(name, found, name) for name in systems]
     for name, trials in kinds(options).items():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -107,6 +108,26 @@ def test_a_reference_gets_noise_of_the_level_asked_for():
     clean = read(ROOT / "demo/voices/vcc2016-SF1-200001.flac", 16_000)
     noise = evaluate_conditions.noisy(clean, 10.0).samples - clean.samples
     assert abs(10 * math.log10((clean.samples**2).mean() / (noise**2).mean()) - 10) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("how", "kept", "lost"), [("across_a_room", (0, 8000), None), ("by_telephone", (400, 3200), (0, 200))]
+)
+def test_a_source_is_recorded_badly_but_whole(how, kept, lost):
+    import evaluate_conditions
+
+    clean = read(ROOT / "demo/voices/vcc2016-SF1-200001.flac", 16_000)
+    bad = getattr(evaluate_conditions, how)(clean)
+    assert bad.samples.shape == clean.samples.shape and bad.samples.dtype == np.float32
+
+    def level(audio, band):
+        power = np.abs(np.fft.rfft(audio.samples)) ** 2
+        hertz = np.arange(len(power)) * 16_000 / len(clean.samples)
+        return 10 * math.log10(power[(hertz >= band[0]) & (hertz < band[1])].sum())
+
+    gained = 3 if how == "across_a_room" else 0  # dB: as much comes from the walls as straight, more or less
+    assert level(bad, kept) == pytest.approx(level(clean, kept) + gained, abs=2.5)
+    assert lost is None or level(bad, lost) < level(clean, lost) - 20
 
 
 def test_less_reference_is_a_part_of_it():
