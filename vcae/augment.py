@@ -81,14 +81,15 @@ def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch
     )
     if ranges.pitch != (1.0, 1.0) or ranges.envelope != (1.0, 1.0):
         mel = warp(mel, pitch, envelope, config)
-    limits = []
-    for (a, b), nowhere, draw, where in (
-        (ranges.low_hz, 0.0, *draws[2:4]),
-        (ranges.high_hz, config.sample_rate / 2, *draws[4:]),
-    ):
-        limits.append(torch.where(draw < 2 * ranges.share - 1, a + (where + 1) / 2 * (b - a), nowhere))
+    low, high = (
+        torch.where(draw < 2 * ranges.share - 1, a + (where + 1) / 2 * (b - a), nowhere)
+        for (a, b), nowhere, draw, where in (
+            (ranges.low_hz, 0.0, draws[2], draws[3]),
+            (ranges.high_hz, config.sample_rate / 2, draws[4], draws[5]),
+        )
+    )
     mel = mel + random_gain(mel, ranges, generator)
-    return band_limit(mel, *limits, config).clamp(min=math.log(config.floor))
+    return band_limit(mel, low, high, config).clamp(min=math.log(config.floor))
 
 
 def random_gain(mel: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
