@@ -19,51 +19,29 @@ class Ranges:
     """How far each perturbation goes; pairs are (low, high).
 
     pitch, envelope: factors on the frequencies of the harmonics and of the spectral envelope. eq_db: a
-    smooth curve between -eq_db and eq_db. snr_db: of the noise. low_hz, high_hz: where a high-pass and a
-    low-pass may cut. room_s, room_db: reverberation time, and how far below what comes straight it is.
-    `share` of the examples get noise, a third of them mains hum, and as many a high-pass, and a low-pass;
-    `rooms` are in a room.
+    smooth curve between -eq_db and eq_db. snr_db: of the noise. band_hz: where a low-pass may cut.
+    `share` of the examples get noise, a third of them mains hum, and as many a low-pass.
     """
 
     pitch: tuple[float, float] = (0.7, 1.4)
     envelope: tuple[float, float] = (0.8, 1.25)
     eq_db: float = 10.0
-    snr_db: tuple[float, float] = (0.0, 35.0)
-    low_hz: tuple[float, float] = (60.0, 400.0)
-    high_hz: tuple[float, float] = (2500.0, 8000.0)
-    share: float = 0.35
-    room_s: tuple[float, float] = (0.1, 0.9)
-    room_db: tuple[float, float] = (0.0, 15.0)
-    rooms: float = 0.3
+    snr_db: tuple[float, float] = (5.0, 40.0)
+    band_hz: tuple[float, float] = (3000.0, 8000.0)
+    share: float = 0.3
 
 
 CONTENT = Ranges()
-"""What the content encoder sees: another pitch, vocal tract, room and microphone, or a telephone."""
-REFERENCE = Ranges(
-    pitch=(1.0, 1.0),
-    envelope=(1.0, 1.0),
-    eq_db=6.0,
-    snr_db=(15.0, 40.0),
-    low_hz=(0.0, 0.0),
-    high_hz=(3000.0, 8000.0),
-    share=0.3,
-    rooms=0.0,
-)
+"""What the content encoder sees: another pitch, another vocal tract, another microphone."""
+REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
 """What the speaker encoder sees: the same voice over another microphone."""
-PROSODY = Ranges(snr_db=(-3.0, 30.0), share=0.75, rooms=0.0)
+PROSODY = Ranges(snr_db=(-3.0, 30.0), share=0.75)
 """What the prosody encoder hears: its own voice and microphone, and more noise than the others."""
 
 
 def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """A room around some examples, and coloured noise or mains hum in some: (B, 1, N) -> (B, 1, N)."""
-    draws = torch.rand(6, len(wav), generator=generator, device=wav.device)
-    if ranges.rooms:
-        seconds, below = (
-            low + draw * (high - low)
-            for (low, high), draw in zip((ranges.room_s, ranges.room_db), draws[4:], strict=True)
-        )
-        wet = reverberate(wav, seconds, below, config, generator)
-        wav = wet.where(draws[3, :, None, None] < ranges.rooms, wav)
+    """Coloured noise or mains hum on some examples: (B, 1, N) -> (B, 1, N)."""
+    draws = torch.rand(3, len(wav), generator=generator, device=wav.device)
     noise = colour(torch.randn(wav.shape, generator=generator, device=wav.device), 2 * draws[2])
     noise = noise.where(draws[0, :, None, None] > ranges.share / 3, hum(noise, config, generator))
     low, high = ranges.snr_db
@@ -72,24 +50,21 @@ def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch
 
 
 def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """Warps, equalisation and band limits: (B, n_mels, T) -> (B, n_mels, T)."""
+    """Warps, equalisation and a band limit: (B, n_mels, T) -> (B, n_mels, T)."""
     batch = len(mel)
-    draws = 2 * torch.rand(6, batch, generator=generator, device=mel.device) - 1  # -1 to 1
+    draws = 2 * torch.rand(5, batch, generator=generator, device=mel.device) - 1  # -1 to 1
     pitch, envelope = (
         (b / a) ** (draw / 2) * (a * b) ** 0.5
         for (a, b), draw in zip((ranges.pitch, ranges.envelope), draws[:2], strict=True)
     )
     if ranges.pitch != (1.0, 1.0) or ranges.envelope != (1.0, 1.0):
         mel = warp(mel, pitch, envelope, config)
-    low, high = (
-        torch.where(draw < 2 * ranges.share - 1, a + (where + 1) / 2 * (b - a), nowhere)
-        for (a, b), nowhere, draw, where in (
-            (ranges.low_hz, 0.0, draws[2], draws[3]),
-            (ranges.high_hz, config.sample_rate / 2, draws[4], draws[5]),
-        )
+    low, high = ranges.band_hz
+    cut = torch.where(
+        draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), config.sample_rate / 2
     )
     mel = mel + random_gain(mel, ranges, generator)
-    return band_limit(mel, low, high, config).clamp(min=math.log(config.floor))
+    return band_limit(mel, cut, config).clamp(min=math.log(config.floor))
 
 
 def random_gain(mel: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
@@ -102,22 +77,6 @@ def add_noise(wav: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
     """Mix in noise at a signal-to-noise ratio: (B, 1, N), (B, 1, N), (B,) -> (B, 1, N)."""
     ratio = wav.square().mean(-1, keepdim=True) / noise.square().mean(-1, keepdim=True).clamp(min=1e-10)
     return wav + noise * (ratio * 10 ** (-snr_db[:, None, None] / 10)).sqrt()
-
-
-def reverberate(
-    wav: Tensor, seconds: Tensor, below_db: Tensor, config: MelConfig, generator: torch.Generator
-) -> Tensor:
-    """Put a room around (B, 1, N): noise that dies away by 60 dB in so many `seconds` (B,), and is `below_db`
-    (B,) what comes straight, as Moorer models a hall ("About this reverberation business", 1979).
-    """
-    length = config.sample_rate // 2
-    time = torch.arange(1, length + 1, device=wav.device) / config.sample_rate
-    tail = torch.randn(len(wav), 1, length, generator=generator, device=wav.device)
-    tail = tail * 10 ** (-3 * time / seconds[:, None, None])
-    tail = tail * (10 ** (-below_db[:, None, None] / 10) / tail.square().sum(-1, keepdim=True)).sqrt()
-    padded = wav.shape[-1] + length  # so that nothing comes round
-    late = torch.fft.irfft(torch.fft.rfft(wav, padded) * torch.fft.rfft(tail, padded), n=padded)
-    return wav + torch.cat([torch.zeros_like(wav[..., :1]), late[..., : wav.shape[-1] - 1]], dim=-1)
 
 
 def colour(noise: Tensor, slope: Tensor) -> Tensor:
@@ -141,13 +100,13 @@ def equaliser(curve_db: Tensor, bands: int) -> Tensor:
     return gain.transpose(1, 2) * 0.1151  # dB to natural log of a magnitude
 
 
-def band_limit(mel: Tensor, low_hz: Tensor, high_hz: Tensor, config: MelConfig) -> Tensor:
-    """Take away what is below and above, 6 dB a band: (B, n_mels, T), 2 x (B,) -> (B, n_mels, T)."""
+def band_limit(mel: Tensor, cut_hz: Tensor, config: MelConfig) -> Tensor:
+    """Take away what is above a frequency, 6 dB a band: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
     hertz = _centres(config, mel.device)  # (n_mels,)
-    band = torch.arange(len(hertz), device=mel.device)
-    first, last = (torch.bucketize(cut, hertz)[:, None] for cut in (low_hz, high_hz))
-    outside = (first - band).clamp(min=0) + (band - last).clamp(min=0)  # (B, n_mels)
-    return mel - 0.69 * outside.unsqueeze(-1)
+    above = (torch.arange(len(hertz), device=mel.device) - torch.bucketize(cut_hz, hertz)[:, None]).clamp(
+        min=0
+    )
+    return mel - 0.69 * above.unsqueeze(-1)
 
 
 def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
