@@ -24,7 +24,7 @@ from vcae.audio import Audio, read
 from vcae.augment import add_noise, colour
 from vcae.corpora import Utterance, read_corpora
 from vcae.errors import VcaeError
-from vcae.evaluation import Memory, Panel, System, evaluate
+from vcae.evaluation import Memory, Panel, System, Systems, evaluate
 from vcae.prosody import f0_labels
 from vcae.results import Evaluation
 from vcae.terminal import in_one_line
@@ -81,15 +81,13 @@ def references(converter: vcae.Converter) -> dict[str, System]:
 def sources(converter: vcae.Converter) -> dict[str, System]:
     """Conversions of a trial whose source was recorded badly; its words are those of the clean source."""
 
-    def by(change: Callable[[Audio], Audio]) -> System:
-        def convert(trial: Trial) -> Audio:
-            source = change(read(trial.source, converter.sample_rate))
-            return converter.convert(source, converter.voice(list(trial.references)))
+    known = Systems(converter)
 
-        return convert
+    def by(change: Callable[[Audio], Audio]) -> System:
+        return lambda trial: converter.convert(change(known.identity(trial)), known.voice(trial.references))
 
     return {
-        "source: with pink noise at 10 dB SNR": by(lambda found: noisy(found, 10.0)),
+        "source: with pink noise at 10 dB SNR": by(lambda clean: noisy(clean, 10.0)),
         "source: across a room": by(across_a_room),
         "source: by telephone": by(by_telephone),
     }
@@ -195,11 +193,9 @@ def main(options: Options) -> None:
     systems = references(converter) | sources(converter)
     found = evaluate(make_trials(test, options.trials), systems, options.out, panel)
     rows += [row(name, found, name) for name in systems]
+    plain = Systems(converter).vcae
     for name, trials in kinds(options).items():
-        system: dict[str, System] = {
-            name: lambda t: converter.convert(t.source, converter.voice(list(t.references)))
-        }
-        rows.append(row(name, evaluate(trials, system, options.out, panel), name))
+        rows.append(row(name, evaluate(trials, {name: plain}, options.out, panel), name))
     table = evaluate_bundled.markdown(rows)
     print(table)
     if options.write_card:
