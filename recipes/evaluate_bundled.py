@@ -4,30 +4,38 @@
 
 Two lists of trials, always the same: LibriSpeech test-other, every ordered pair of its ten readers, which is
 what is reported; and the development set, 300 trials among speakers of Asterisk and speechocean762, by which
-experiments are decided. Each is `vcae evaluate` with all systems that put the scores to scale; then `vcae
-probe` on test-other. What judges heard is kept, so that a second run only judges what has changed.
+experiments are decided: of what they read, sentences in which the judge of words itself hears the text. Each
+is `vcae evaluate` with all systems that put the scores to scale; then `vcae probe` on test-other. What judges
+heard is kept, so that a second run only judges what has changed.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import tyro
+from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import track
 
 import vcae
+from vcae.audio import read
 from vcae.checkpoint import BUNDLED
 from vcae.corpora import Utterance, read_corpora
 from vcae.errors import VcaeError
-from vcae.evaluation import evaluate_list
+from vcae.evaluation import Memory, evaluate_list
+from vcae.judges import Intelligibility
 from vcae.output import replacing
 from vcae.probes import probe
 from vcae.results import Evaluation
 from vcae.terminal import in_one_line
-from vcae.trials import make_trials, write_trials
+from vcae.trials import Trial, make_trials, write_trials
 
 CARD = BUNDLED / "README.md"
+CLEAR = 0.15
+"""The word error rate of a development sentence, as recorded, up to which it is one."""
 SYSTEMS = ("vcae", "natural", "identity", "reconstruct", "vocoder", "griffinlim", "world")
 CALLED = {
     "vcae": "**converted**",
@@ -76,13 +84,30 @@ def speakers_of(name: str, options: Options) -> list[Utterance]:
     return [u for u in utterances if u.held_out == kept_for]
 
 
+def trials_of(name: str, options: Options) -> list[Trial]:
+    """The list of a set. Raises VcaeError where too little can be made of the corpora."""
+    utterances = speakers_of(name, options)
+    if name == "test-other":
+        return make_trials(utterances, options.trials, language="en")
+    words, memory = Intelligibility(), Memory(options.cache or user_cache_path("vcae") / "heard")
+
+    @cache
+    def is_clear(source: Path, text: str | None) -> bool:
+        # What is misheard already in the source is misheard anew in whatever is made of it.
+        return text is None or words.compare(memory.hear(words, read(source)), text)["WER"].value <= CLEAR
+
+    trials = [t for t in make_trials(utterances, None, 20, language="en") if is_clear(t.source, t.text)]
+    count = options.trials or 300
+    if count > len(trials):
+        raise VcaeError(f"{options.corpora}: only {len(trials)} development trials can be made, not {count}")
+    drawn = random.Random(0).sample(range(len(trials)), count)  # noqa: S311 -- reproducible
+    return [trials[k] for k in sorted(drawn)]
+
+
 def score(name: str, converter: vcae.Converter, options: Options) -> Evaluation:
     """Make the list of a set, and evaluate it."""
-    count = {"test-other": None, "development": 300}[name]
     list_path = options.out / f"{name}.tsv"
-    utterances = speakers_of(name, options)
-    per_pair = 1 if name == "test-other" else 2
-    trials = make_trials(utterances, options.trials or count, per_pair, language="en")
+    trials = trials_of(name, options)
     options.out.mkdir(parents=True, exist_ok=True)
     write_trials(list_path, trials)
     console = Console(stderr=True)

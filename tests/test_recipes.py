@@ -15,6 +15,8 @@ import torch
 
 import vcae
 from vcae.audio import read
+from vcae.errors import VcaeError
+from vcae.judges import Score
 from vcae.tensors import load_tensors
 from vcae.trainer import TrainConfig
 from vcae.trials import Trial
@@ -100,6 +102,37 @@ def test_an_evaluation_says_which_corpus_is_missing(recipe, tmp_path):
     assert done.returncode == 2
     assert done.stderr == f"{tmp_path / 'librispeech'}: no such folder\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_development_sentences_are_those_that_the_judge_hears_as_they_are_written(monkeypatch, tmp_path):
+    import evaluate_bundled
+
+    class Deaf:
+        """Hears the same in everything."""
+
+        name, version = "deaf", "1"
+
+        def hear(self, audio):
+            return "hello"
+
+        def compare(self, heard, text):
+            return {"WER": Score(float(heard != text), 1)}
+
+    clip = ROOT / "demo/voices/vcc2016-SF1-200001.flac"
+    texts = ["hello", "good bye", None, "hello"]
+    made = [Trial(str(k), clip, "a", "b", (clip,), text=text) for k, text in enumerate(texts)]
+    monkeypatch.setattr(evaluate_bundled, "speakers_of", lambda name, options: [])
+    monkeypatch.setattr(evaluate_bundled, "make_trials", lambda *_, **__: made)
+    monkeypatch.setattr(evaluate_bundled, "Intelligibility", Deaf)
+
+    def drawn(count):
+        options = evaluate_bundled.Options(corpora=tmp_path, cache=tmp_path / "heard", trials=count)
+        return [trial.id for trial in evaluate_bundled.trials_of("development", options)]
+
+    assert drawn(3) == ["0", "2", "3"]
+    assert drawn(2) == drawn(2)
+    with pytest.raises(VcaeError, match=r"only 3 development trials can be made, not 4"):
+        drawn(4)
 
 
 def test_a_reference_gets_noise_of_the_level_asked_for():
