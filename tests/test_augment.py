@@ -135,10 +135,29 @@ def test_the_equaliser_adds_what_it_says():
     assert torch.allclose(db[1, [0, 40, 79]].mean(-1), torch.tensor([-10.0, 0.0, 10.0]), atol=0.01)
 
 
-@pytest.mark.parametrize("cut", [3000.0, 5000.0, 8000.0])
-def test_a_band_limit_leaves_what_is_below(cut):
+@pytest.mark.parametrize("cut", [60.0, 300.0, 500.0])
+def test_a_band_limit_leaves_what_is_above_its_lower_end(cut):
     mel = mels(1)
-    change = (augment.band_limit(mel, torch.tensor([cut]), MEL) - mel)[0, :, 0]
+    change = (augment.band_limit(mel, torch.tensor([cut]), torch.tensor([8000.0]), MEL) - mel)[0, :, 0]
+    above = cut <= HERTZ
+    assert (change[above] == 0).all()
+    assert (change[~above] < -0.6).all() and (~above).any()
+    assert (change.diff() >= -1e-5).all()
+
+
+def test_only_those_that_are_meant_to_get_a_high_pass():
+    mel, ranges = mels(200), dataclasses.replace(NOTHING, share=0.5)
+    through = augment.perturb_mel(mel, dataclasses.replace(ranges, low_hz=(100.0, 400.0)), MEL, seeded())
+    lost = (through - mel)[:, 0].mean(1) < -0.3  # the lowest band
+    assert 0.35 < lost.double().mean() < 0.65
+    whole = augment.perturb_mel(mel, ranges, MEL, seeded())
+    torch.testing.assert_close(whole[:, 0], mel[:, 0])
+
+
+@pytest.mark.parametrize("cut", [3000.0, 5000.0, 8000.0])
+def test_a_band_limit_leaves_what_is_below_its_upper_end(cut):
+    mel = mels(1)
+    change = (augment.band_limit(mel, torch.tensor([0.0]), torch.tensor([cut]), MEL) - mel)[0, :, 0]
     below = cut >= HERTZ
     assert (change[below] == 0).all()
     assert (change[~below][1:] < -0.6).all()

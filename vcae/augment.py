@@ -19,8 +19,9 @@ class Ranges:
     """How far each perturbation goes; pairs are (low, high).
 
     pitch, envelope: factors on the frequencies of the harmonics and of the spectral envelope. eq_db: a
-    smooth curve between -eq_db and eq_db. snr_db: of the noise. band_hz: where a low-pass may cut.
-    `share` of the examples get noise, a third of them mains hum, and as many a low-pass.
+    smooth curve between -eq_db and eq_db. snr_db: of the noise. band_hz, low_hz: where a low-pass and a
+    high-pass may cut. `share` of the examples get noise, a third of them mains hum, as many a low-pass, and
+    as many a high-pass.
     """
 
     pitch: tuple[float, float] = (0.7, 1.4)
@@ -28,6 +29,7 @@ class Ranges:
     eq_db: float = 10.0
     snr_db: tuple[float, float] = (5.0, 40.0)
     band_hz: tuple[float, float] = (3000.0, 8000.0)
+    low_hz: tuple[float, float] = (0.0, 0.0)
     share: float = 0.3
 
 
@@ -35,8 +37,8 @@ CONTENT = Ranges()
 """What the content encoder sees: another pitch, another vocal tract, another microphone."""
 REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
 """What the speaker encoder sees: the same voice over another microphone."""
-PROSODY = Ranges(snr_db=(-3.0, 30.0), share=0.75)
-"""What the prosody encoder hears: its own voice and microphone, and more noise than the others."""
+PROSODY = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), snr_db=(-3.0, 30.0), low_hz=(60.0, 500.0), share=0.75)
+"""What the prosody encoder hears: its own voice, in more noise than the others, and through telephones."""
 
 
 def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
@@ -60,11 +62,14 @@ def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch
     if ranges.pitch != (1.0, 1.0) or ranges.envelope != (1.0, 1.0):
         mel = warp(mel, pitch, envelope, config)
     low, high = ranges.band_hz
-    cut = torch.where(
+    above = torch.where(
         draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), config.sample_rate / 2
     )
+    low, high = ranges.low_hz
+    at = (draws[4] + 1) / 2  # among those below `share`, evenly spread up to it
+    below = torch.where(at < ranges.share, low + at / max(ranges.share, 1e-6) * (high - low), 0.0)
     mel = mel + random_gain(mel, ranges, generator)
-    return band_limit(mel, cut, config).clamp(min=math.log(config.floor))
+    return band_limit(mel, below, above, config).clamp(min=math.log(config.floor))
 
 
 def random_gain(mel: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
@@ -100,13 +105,13 @@ def equaliser(curve_db: Tensor, bands: int) -> Tensor:
     return gain.transpose(1, 2) * 0.1151  # dB to natural log of a magnitude
 
 
-def band_limit(mel: Tensor, cut_hz: Tensor, config: MelConfig) -> Tensor:
-    """Take away what is above a frequency, 6 dB a band: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
+def band_limit(mel: Tensor, low_hz: Tensor, high_hz: Tensor, config: MelConfig) -> Tensor:
+    """Take away what is not between two frequencies, 6 dB a band: (B, n_mels, T), 2 x (B,) -> same."""
     hertz = _centres(config, mel.device)  # (n_mels,)
-    above = (torch.arange(len(hertz), device=mel.device) - torch.bucketize(cut_hz, hertz)[:, None]).clamp(
-        min=0
-    )
-    return mel - 0.69 * above.unsqueeze(-1)
+    band = torch.arange(len(hertz), device=mel.device)
+    first, last = (torch.bucketize(x, hertz)[:, None] for x in (low_hz, high_hz))  # (B, 1)
+    outside = (first - band).clamp(min=0) + (band - last).clamp(min=0)
+    return mel - 0.69 * outside.unsqueeze(-1)
 
 
 def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:

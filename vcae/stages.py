@@ -229,9 +229,10 @@ class AutoencoderStage(Stage):
             "heard": heard,
         }
         if "decoder" not in phase.started:
-            pitch, voicing = model.prosody.logits(
-                self.log_mel(augment.perturb_wav(batch.source, augment.PROSODY, mel_config, g))
-            )
+            with torch.no_grad():
+                mel = self.log_mel(augment.perturb_wav(batch.source, augment.PROSODY, mel_config, g))
+                mel = augment.perturb_mel(mel, augment.PROSODY, mel_config, g)
+            pitch, voicing = model.prosody.logits(mel)
             return out | {"pitch": pitch, "voicing": voicing}
         return out | self._decode(out, noisy, phase)
 
