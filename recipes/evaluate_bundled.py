@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 import tyro
-from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import track
 
@@ -89,7 +88,7 @@ def trials_of(name: str, options: Options) -> list[Trial]:
     utterances = speakers_of(name, options)
     if name == "test-other":
         return make_trials(utterances, options.trials, language="en")
-    words, memory = Intelligibility(), Memory(options.cache or user_cache_path("vcae") / "heard")
+    words, memory = Intelligibility(), Memory.kept(options.cache)
 
     @cache
     def is_clear(source: Path, text: str | None) -> bool:

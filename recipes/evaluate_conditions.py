@@ -16,7 +16,6 @@ import evaluate_bundled
 import numpy as np
 import torch
 import tyro
-from platformdirs import user_cache_path
 from scipy.signal import butter, fftconvolve, sosfilt
 
 import vcae
@@ -185,7 +184,7 @@ def row(name: str, evaluation: Evaluation, system: str) -> list[str]:
 def main(options: Options) -> None:
     """All rows. Raises VcaeError."""
     converter = vcae.load()
-    panel = Panel.complete(Memory(options.cache or user_cache_path("vcae") / "heard"))
+    panel = Panel.complete(Memory.kept(options.cache))
     test = [
         u for u in read_corpora(options.corpora, ["librispeech"], options.transcripts) if u.held_out == "test"
     ]

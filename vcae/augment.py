@@ -19,17 +19,17 @@ class Ranges:
     """How far each perturbation goes; pairs are (low, high).
 
     pitch, envelope: factors on the frequencies of the harmonics and of the spectral envelope. eq_db: a
-    smooth curve between -eq_db and eq_db. snr_db: of the noise. band_hz, low_hz: where a low-pass and a
-    high-pass may cut. `share` of the examples get noise, a third of them mains hum, as many a low-pass, and
-    as many a high-pass.
+    smooth curve between -eq_db and eq_db. snr_db: of the noise. low_hz, high_hz: where a high-pass and a
+    low-pass may cut. `share` of the examples get noise, a third of them mains hum, as many a high-pass, and
+    as many a low-pass.
     """
 
     pitch: tuple[float, float] = (0.7, 1.4)
     envelope: tuple[float, float] = (0.8, 1.25)
     eq_db: float = 10.0
     snr_db: tuple[float, float] = (5.0, 40.0)
-    band_hz: tuple[float, float] = (3000.0, 8000.0)
     low_hz: tuple[float, float] = (0.0, 0.0)
+    high_hz: tuple[float, float] = (3000.0, 8000.0)
     share: float = 0.3
 
 
@@ -52,24 +52,24 @@ def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch
 
 
 def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """Warps, equalisation and a band limit: (B, n_mels, T) -> (B, n_mels, T)."""
+    """Warps, equalisation and band limits: (B, n_mels, T) -> (B, n_mels, T)."""
     batch = len(mel)
-    draws = 2 * torch.rand(5, batch, generator=generator, device=mel.device) - 1  # -1 to 1
+    draws = 2 * torch.rand(6, batch, generator=generator, device=mel.device) - 1  # -1 to 1
     pitch, envelope = (
         (b / a) ** (draw / 2) * (a * b) ** 0.5
         for (a, b), draw in zip((ranges.pitch, ranges.envelope), draws[:2], strict=True)
     )
     if ranges.pitch != (1.0, 1.0) or ranges.envelope != (1.0, 1.0):
         mel = warp(mel, pitch, envelope, config)
-    low, high = ranges.band_hz
-    above = torch.where(
-        draws[2] < 2 * ranges.share - 1, low + (draws[3] + 1) / 2 * (high - low), config.sample_rate / 2
+    high, low = (
+        torch.where(chance < 2 * ranges.share - 1, a + (where + 1) / 2 * (b - a), nowhere)
+        for (a, b), nowhere, chance, where in (
+            (ranges.high_hz, config.sample_rate / 2, *draws[2:4]),
+            (ranges.low_hz, 0.0, *draws[4:]),
+        )
     )
-    low, high = ranges.low_hz
-    at = (draws[4] + 1) / 2  # among those below `share`, evenly spread up to it
-    below = torch.where(at < ranges.share, low + at / max(ranges.share, 1e-6) * (high - low), 0.0)
     mel = mel + random_gain(mel, ranges, generator)
-    return band_limit(mel, below, above, config).clamp(min=math.log(config.floor))
+    return band_limit(mel, low, high, config).clamp(min=math.log(config.floor))
 
 
 def random_gain(mel: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:

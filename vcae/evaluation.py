@@ -158,6 +158,13 @@ class Memory:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
+    @classmethod
+    def kept(cls, folder: Path | None) -> "Memory":
+        """In a folder; by default in the user's cache."""
+        from platformdirs import user_cache_path
+
+        return cls(folder or user_cache_path("vcae") / "heard")
+
     def hear(self, judge: Judge, audio: Audio) -> Heard:
         """What this judge hears in it, now or when it heard it before. Raises JudgeError."""
         if self.folder is None:
@@ -344,8 +351,6 @@ def evaluate_list(
     systems: names of `Systems`, "vcae" if none is given and nothing was `converted` by others.
     Raises VcaeError, among others where the folder is not new.
     """
-    from platformdirs import user_cache_path
-
     from vcae import __version__
 
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
@@ -359,7 +364,7 @@ def evaluate_list(
     if converted:
         chosen[converted.resolve().name] = converted_by_others(converted, trials)
     chosen |= {name: known[name] for name in systems or ([] if converted else ["vcae"])}
-    panel = Panel.complete(Memory(cache or user_cache_path("vcae") / "heard"), whisper)
+    panel = Panel.complete(Memory.kept(cache), whisper)
     about = {
         "list": f"{pairs.name}, {len(trials)} trials",
         "vcae": __version__,
