@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from picker import OWN, chosen
-from studio import MAX_REFERENCE, SAMPLES, Studio, keep
 from vcae import VcaeError
+
+from .studio import MAX_REFERENCE, SAMPLES, Studio, keep
+from .widgets.picker import OWN, chosen
 
 
 @contextmanager

@@ -5,7 +5,6 @@ A tab is one function in one file, in the list TABS.
 
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +14,17 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import api
-import convert
-import inside
-import live
-from studio import MAX_UPLOAD, Studio
 from vcae import Converter
-from vcae.__main__ import err, main
+from vcae.cli.console import err
+
+from . import api
+from .studio import MAX_UPLOAD, Studio
+from .tabs import convert, inside, live
 
 TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
 
 FOLDER = Path(__file__).parent
+STATIC = FOLDER / "static"
 FORGET = 3600  # seconds until a recording is deleted
 WAITING = 32  # users in the queue; more are told to come back
 
@@ -35,7 +34,7 @@ def page(studio: Studio) -> gr.Blocks:
     with gr.Blocks(
         title="vcae: say it in another voice", analytics_enabled=False, delete_cache=(60, FORGET)
     ) as blocks:
-        gr.HTML((FOLDER / "header.html").read_text("utf-8"))
+        gr.HTML((STATIC / "header.html").read_text("utf-8"))
         with gr.Tabs():
             for tab in TABS:
                 tab(studio)
@@ -105,8 +104,8 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
             auth=auth,
             share=share,
             theme=theme,
-            css_paths=FOLDER / "style.css",
-            head_paths=FOLDER / "head.html",
+            css_paths=STATIC / "style.css",
+            head_paths=STATIC / "head.html",
             allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
             footer_links=["api", "settings"],
@@ -119,7 +118,3 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
         )
         err.print(f"Open {public or local} in a browser; press Ctrl+C here to end it.")
         blocks.block_thread()
-
-
-if __name__ == "__main__":
-    main(["demo", *sys.argv[1:]])

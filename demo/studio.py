@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from starlette.routing import BaseRoute
 
-from pictures import Array
 from vcae import Audio, Converter, VcaeError, Voice, VoiceError, audio
+
+from .widgets.pictures import Array
 
 FOLDER = Path(__file__).parent
 SAMPLES = {

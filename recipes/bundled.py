@@ -32,15 +32,21 @@ from pathlib import Path
 import torch
 import tyro
 
-from vcae.autoencoder import Autoencoder, AutoencoderConfig
-from vcae.checkpoint import BUNDLED, load, load_autoencoder, load_vocoder
-from vcae.corpora import folder, read_corpora, split_by_speaker, trainable
-from vcae.data import Bank, Sampler, prepare
-from vcae.recogniser import Recogniser, RecogniserConfig
-from vcae.stages import AutoencoderStage, RecogniserStage, VocoderStage
-from vcae.terminal import in_one_line
-from vcae.trainer import TrainConfig, Trainer
-from vcae.vocoder import Vocoder, VocoderConfig
+from vcae.cli.console import in_one_line
+from vcae.corpora.layouts import folder, read_corpora
+from vcae.corpora.splits import split_by_speaker, trainable
+from vcae.inference.checkpoint import BUNDLED, load, load_autoencoder, load_vocoder
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig, VocoderConfig
+from vcae.model.vocoder import Vocoder
+from vcae.training.config import TrainConfig
+from vcae.training.data import Bank, Sampler
+from vcae.training.labels import prepare
+from vcae.training.recogniser import Recogniser, RecogniserConfig
+from vcae.training.stages.autoencoder import AutoencoderStage
+from vcae.training.stages.recogniser import RecogniserStage
+from vcae.training.stages.vocoder import VocoderStage
+from vcae.training.trainer import Trainer
 
 SAMPLE_VOICES = Path(__file__).parent.parent / "demo" / "voices"
 

@@ -21,16 +21,18 @@ from rich.progress import track
 
 import vcae
 from vcae.audio import read
-from vcae.checkpoint import BUNDLED
-from vcae.corpora import Utterance, read_corpora
+from vcae.cli.console import in_one_line
+from vcae.corpora.layouts import read_corpora
+from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
-from vcae.evaluation import Memory, evaluate_list
-from vcae.judges import Intelligibility
-from vcae.output import replacing
-from vcae.probes import probe
-from vcae.results import Evaluation
-from vcae.terminal import in_one_line
-from vcae.trials import Trial, make_trials, write_trials
+from vcae.evaluation.metrics.intelligibility import Intelligibility
+from vcae.evaluation.panel import Memory
+from vcae.evaluation.probes import probe
+from vcae.evaluation.results import Evaluation
+from vcae.evaluation.runner import evaluate_list
+from vcae.evaluation.trials import Trial, make_trials, write_trials
+from vcae.files import replacing
+from vcae.inference.checkpoint import BUNDLED
 
 CARD = BUNDLED / "README.md"
 CLEAR = 0.15

@@ -20,14 +20,17 @@ from scipy.signal import butter, fftconvolve, sosfilt
 
 import vcae
 from vcae.audio import Audio, read
-from vcae.augment import add_noise, colour
-from vcae.corpora import Utterance, read_corpora
+from vcae.cli.console import in_one_line
+from vcae.corpora.layouts import read_corpora
+from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
-from vcae.evaluation import Memory, Panel, System, Systems, evaluate
-from vcae.prosody import f0_labels
-from vcae.results import Evaluation
-from vcae.terminal import in_one_line
-from vcae.trials import Trial, make_trials
+from vcae.evaluation.panel import Memory, Panel
+from vcae.evaluation.results import Evaluation
+from vcae.evaluation.runner import evaluate
+from vcae.evaluation.systems import System, Systems
+from vcae.evaluation.trials import Trial, make_trials
+from vcae.training.augment import add_noise, colour
+from vcae.training.labels import f0_labels
 
 MEASURES = ("cosine to target", "nearer to target", "WER", "DistillMOS", "F0 correlation")
 CHILDREN = ("speechocean762/5039", "speechocean762/9034")

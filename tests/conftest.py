@@ -16,10 +16,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vcae import audio, checkpoint
-from vcae.autoencoder import Autoencoder, AutoencoderConfig
-from vcae.cache import Cache
-from vcae.vocoder import Vocoder, VocoderConfig
+from vcae import audio
+from vcae.inference import checkpoint
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import AutoencoderConfig, VocoderConfig
+from vcae.model.state import Cache
+from vcae.model.vocoder import Vocoder
 
 settings.register_profile("vcae", deadline=None, derandomize=True, max_examples=12)
 settings.load_profile("vcae")

@@ -1,4 +1,4 @@
-"""Imports point one way."""
+"""Packages are floors: each imports only those below it."""
 
 import ast
 import subprocess
@@ -11,101 +11,85 @@ import vcae
 
 PACKAGE = Path(vcae.__file__).parent
 
-# Inference, from the ground up: a module imports, as it loads, only from those above it in this list.
-INFERENCE = [
+# From the ground up. A package, or a module beside the packages, imports only those before it in this list.
+FLOORS = [
     "errors",
-    "output",
+    "files",
     "audio",
-    "tensors",
-    "cache",
-    "network",
-    "mel",
-    "layers",
-    "prosody",
-    "harmonics",
-    "content",
-    "speaker",
-    "bottleneck",
-    "decoder",
-    "vocoder",
-    "autoencoder",
-    "checkpoint",
-    "chain",
-    "streaming",
-    "converter",
-    "session",
-    "devices",
-]
-# Beside it, and never imported by it: training, then what judges the outcome, and what takes it elsewhere.
-BESIDE = [
+    "model",
+    "inference",
+    "__init__",  # the public names
+    "live",
     "corpora",
-    "augment",
-    "phones",
-    "recogniser",
-    "losses",
-    "discriminator",
-    "data",
-    "stages",
-    "trainer",
-    "judges",
-    "probes",
-    "trials",
-    "results",
-    "report",
+    "training",
     "evaluation",
-    "bench",
     "export",
-    "export_example",
+    "cli",
+    "__main__",
 ]
-# On top: the public names and the command line, with its helpers. These may import inference as they like,
-# and the rest only in a function.
-TOP = ["__init__", "paths", "terminal", "__main__"]
+HEAVY = [
+    "gradio",
+    "librosa",
+    "matplotlib",
+    "lightning_fabric",
+    "tensorboard",
+    "vcae.training.trainer",
+    "vcae.evaluation.metrics",
+]
 
-HEAVY = ["gradio", "librosa", "matplotlib", "lightning_fabric", "tensorboard", "vcae.trainer", "vcae.judges"]
-
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
-
-
-def imported(statement: ast.AST) -> set[str]:
-    """The modules of vcae that an import statement names; `__init__` for the package itself."""
-    if isinstance(statement, ast.Import):
-        names = [name.name.split(".") for name in statement.names]
-    elif isinstance(statement, ast.ImportFrom):
-        assert statement.level == 0, "imports are absolute"
-        parts = (statement.module or "").split(".")
-        names = [[*parts, name.name] for name in statement.names] if parts == ["vcae"] else [parts]
-    else:
-        return set()
-    ours = [name for name in names if name[0] == "vcae"]
-    return {name[1] if len(name) > 1 and name[1] in MODULES else "__init__" for name in ours}
+MODULES = sorted(
+    path.relative_to(PACKAGE)
+    for path in PACKAGE.rglob("*.py")
+    if path.relative_to(PACKAGE).parts[0] != "demo"
+)
 
 
-def imports(module: str) -> tuple[set[str], set[str]]:
-    """What a module imports from vcae as it loads, and what it imports anywhere."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    functions = [
-        n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-    ]
-    lazy = {id(node) for function in functions for node in ast.walk(function)}
-    nodes = list(ast.walk(tree))
-    at_load = set().union(*(imported(n) for n in nodes if id(n) not in lazy))
-    return at_load, set().union(*(imported(n) for n in nodes))
+def floor_of(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
 
 
-def test_every_module_has_its_place():
-    assert set(MODULES) <= {*INFERENCE, *BESIDE, *TOP}, "give the new module a place in the table"
+def name_of(module: Path) -> str:
+    return ".".join(["vcae", *module.with_suffix("").parts]).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module):
-    order = INFERENCE + BESIDE
-    below = [*INFERENCE, *TOP[: TOP.index(module)]] if module in TOP else order[: order.index(module)]
-    assert imports(module)[0] <= set(below)
+def imported(module: Path) -> set[str]:
+    """The full names of what a module imports from vcae, in functions too."""
+    names = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {f"{node.module}.{each.name}" for each in node.names}
+    return {name for name in names if name.split(".")[0] == "vcae"}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m in [*INFERENCE, "__init__"]])
-def test_inference_never_imports_training_not_even_in_a_function(module):
-    assert not imports(module)[1] & set(BESIDE)
+def floor_of_import(name: str) -> str:
+    part = [*name.split("."), "__init__"][1]
+    return part if part in FLOORS else "__init__"
+
+
+def test_every_module_is_on_a_floor():
+    assert {floor_of(module) for module in MODULES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_package_imports_only_those_below_it(module):
+    own = floor_of(module)
+    below = {own, *FLOORS[: FLOORS.index(own)]}
+    assert {floor_of_import(name) for name in imported(module)} <= below
+
+
+def test_modules_do_not_import_in_a_circle():
+    names = {name_of(module): module for module in MODULES}
+    edges = {}
+    for name, module in names.items():
+        found = {each if each in names else each.rpartition(".")[0] for each in imported(module)}
+        edges[name] = {each for each in found if each in names} - {name}
+    while leaves := {name for name, needs in edges.items() if not needs & set(edges)}:
+        for name in leaves:
+            del edges[name]
+    assert not edges, f"these import each other, directly or not: {sorted(edges)}"
 
 
 def test_importing_vcae_loads_nothing_heavy():

@@ -6,6 +6,7 @@ import torch
 from conftest import VOICES
 
 import vcae
+from vcae.inference.checkpoint import BUNDLED
 
 PUBLIC = [
     "PRESETS",
@@ -105,6 +106,6 @@ def test_the_bundled_weights_are_of_the_16k_preset_and_within_budget(vc):
     assert not vc.autoencoder.bottleneck.discrete
     assert sum(p.numel() for p in vc.autoencoder.parameters()) <= 7.5e6
     assert sum(p.numel() for p in vc.vocoder.parameters()) <= 4e6
-    sizes = [p.stat().st_size / 2**20 for p in vcae.checkpoint.BUNDLED.glob("*.safetensors")]
+    sizes = [p.stat().st_size / 2**20 for p in BUNDLED.glob("*.safetensors")]
     assert max(sizes) < 15
     assert sum(sizes) < 32

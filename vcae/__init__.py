@@ -8,17 +8,18 @@ together with any speaker.
     vc.convert("source.wav", voice="target.wav").write("converted.wav")
 """
 
-from vcae.audio import Audio, AudioError
-from vcae.autoencoder import Autoencoder, AutoencoderConfig
-from vcae.bottleneck import Code
-from vcae.checkpoint import CheckpointError
-from vcae.content import ContentEncoder
-from vcae.converter import Converter, Parts, load
-from vcae.errors import VcaeError
-from vcae.mel import PRESETS, LogMel, MelConfig
-from vcae.speaker import SpeakerEncoder, Voice, VoiceError
-from vcae.streaming import Stream
-from vcae.vocoder import Vocoder, VocoderConfig
+from vcae.audio import Audio
+from vcae.errors import AudioError, VcaeError
+from vcae.inference.checkpoint import CheckpointError
+from vcae.inference.converter import Converter, Parts, load
+from vcae.inference.encoders import ContentEncoder, SpeakerEncoder
+from vcae.inference.stream import Stream
+from vcae.inference.voice import Voice, VoiceError
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.bottleneck import Code
+from vcae.model.config import PRESETS, AutoencoderConfig, MelConfig, VocoderConfig
+from vcae.model.mel import LogMel
+from vcae.model.vocoder import Vocoder
 
 __version__ = "0.1.0"
 

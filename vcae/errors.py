@@ -6,3 +6,7 @@ class VcaeError(ValueError):
 
     The command line prints it, without a traceback.
     """
+
+
+class AudioError(VcaeError):
+    """An audio file that cannot be used. One line that names the file and says what to do about it."""

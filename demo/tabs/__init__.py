@@ -1,0 +1,1 @@
+"""The tabs of the page, one a file: a function that builds it."""

@@ -1,0 +1,138 @@
+"""Pictures as HTML that fits any width and both themes: rows on one time axis.
+
+What is drawn scales with the page, text does not, so that a phone shows it in a readable size.
+"""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vcae.model.prosody import F0_CEIL, F0_FLOOR
+
+Array = NDArray[np.float32]
+
+PAUSE = 4.6  # nepers (40 dB) below its loudest moment, a recording pauses
+COLUMNS = 600  # of a picture; more cannot be told apart
+RAMP = [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)]  # dark to light: "magma"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a label, what is drawn in a box of width `seconds` and height 100, and that length."""
+
+    label: str
+    drawing: str
+    seconds: float
+    height: int = 96  # pixels
+
+
+def figure(rows: Sequence[Row], caption: str, alt: str) -> str:
+    """Rows under one another on one time axis in seconds, as HTML."""
+    longest = max(row.seconds for row in rows)
+    parts = [
+        f'<div class="row"><div class="label">{html.escape(row.label)}</div>'
+        f'<svg viewBox="0 0 {longest:.4f} 100" preserveAspectRatio="none" style="height: {row.height}px"'
+        f' aria-hidden="true">{row.drawing}</svg></div>'
+        for row in rows
+    ]
+    ticks = "".join(
+        f'<span style="left: {100 * t / longest:.2f}%">{t:g}{" s" if t == 0 else ""}</span>'
+        for t in _ticks(longest)
+    )
+    return (
+        f'<figure class="picture" role="img" aria-label="{html.escape(alt)}">{"".join(parts)}'
+        f'<div class="axis" aria-hidden="true">{ticks}</div><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def heat(values: Array, seconds: float, low: float, high: float) -> str:
+    """An image of (bands, T), the first band at the bottom."""
+    shown = np.clip((_thin(values) - low) / (high - low), 0, 1)
+    stops = np.linspace(0, 1, len(RAMP))
+    rgb = np.stack([np.interp(shown, stops, channel) for channel in np.transpose(RAMP)], axis=-1)
+    return image(rgb[::-1], seconds)
+
+
+def image(rgb: Array, seconds: float, smooth: bool = True) -> str:
+    """An image of (height, T, 3), 0 to 255, over so many seconds and the whole height."""
+    file = io.BytesIO()
+    Image.fromarray(rgb.astype(np.uint8)).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    style = "" if smooth else ' style="image-rendering: pixelated"'
+    return (
+        f'<image width="{seconds:.4f}" height="100" preserveAspectRatio="none"{style}'
+        f' href="data:image/png;base64,{data}"/>'
+    )
+
+
+def melody(prosody: Array, seconds: float) -> str:
+    """F0 of a prosody (3, T) on a log scale of F0_FLOOR to F0_CEIL, where there is voice and not only hum."""
+    log_f0, voicing, energy = prosody
+    height = 100 * (1 - (log_f0 - math.log(F0_FLOOR)) / math.log(F0_CEIL / F0_FLOOR))
+    return _line(height, seconds, (voicing > 0.5) & (energy > energy.max() - PAUSE), "melody")
+
+
+def loudness(prosody: Array, seconds: float) -> str:
+    """A shade as high as the energy of a prosody (3, T) is above a pause."""
+    energy = prosody[2]
+    height = 100 * np.clip((energy.max() - energy) / PAUSE, 0, 1)
+    t = (np.arange(len(energy)) + 0.5) * seconds / len(energy)
+    points = " ".join(f"{x:.3f},{y:.1f}" for x, y in zip(t, height, strict=True))
+    return f'<path class="shade" d="M0,100 {points} {seconds:.3f},100Z"/>'
+
+
+def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> str:
+    """Named points of a kind in a plane, as HTML: a CSS class for every kind."""
+    places = np.stack([place for *_, place in points])
+    low, high = places.min(0), places.max(0)
+    x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box; labels need room
+    sides = np.where(np.argsort(np.argsort(y)) % 2, "above", "below")  # so that neighbours do not overlap
+    dots = "".join(
+        f'<span class="{kind} {side} {"right" if left > 50 else ""}" '
+        f'style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
+        f"<b>{html.escape(name)}</b></span>"
+        for (name, kind, _), side, left, bottom in zip(points, sides, x, y, strict=True)
+    )
+    return (
+        f'<figure class="picture"><div class="chart" role="img" aria-label="{html.escape(alt)}">{dots}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def waveform(samples: Array, seconds: float) -> str:
+    """The outline of (N,), as high as its loudest sample."""
+    size = max(1, len(samples) // COLUMNS)
+    frames = samples[: len(samples) // size * size].reshape(-1, size)
+    peak = max(1e-6, float(np.abs(samples).max()))
+    upper, lower = 50 - 48 * frames.max(1) / peak, 50 - 48 * frames.min(1) / peak
+    t = (np.arange(len(frames)) + 0.5) * size * seconds / len(samples)
+    points = [*zip(t, upper, strict=True), *zip(t[::-1], lower[::-1], strict=True)]
+    return f'<path class="wave" d="M{" ".join(f"{x:.3f},{y:.1f}" for x, y in points)}Z"/>'
+
+
+def _line(height: Array, seconds: float, drawn: NDArray[np.bool_], kind: str) -> str:
+    t = (np.arange(len(height)) + 0.5) * seconds / len(height)
+    steps = [f"{'L' if i and drawn[i - 1] else 'M'}{t[i]:.3f},{height[i]:.1f}" for i in np.flatnonzero(drawn)]
+    path = "".join(steps)
+    return f'<path class="halo" d="{path}"/><path class="{kind}" d="{path}"/>'
+
+
+def _thin(values: Array) -> Array:
+    """(bands, T) as at most COLUMNS columns, each the mean of what it stands for."""
+    edges = np.linspace(0, values.shape[1], min(COLUMNS, values.shape[1]) + 1).astype(int)[:-1]
+    counts = np.diff([*edges, values.shape[1]])
+    thin: Array = np.add.reduceat(values, edges, axis=1) / counts
+    return thin
+
+
+def _ticks(longest: float) -> list[float]:
+    """Round times, at most seven."""
+    step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120) if longest / s <= 6)
+    return [round(i * step, 3) for i in range(int(longest / step) + 1)]

@@ -1,0 +1,39 @@
+"""Kinds of sound, for colours: what content codes have in common."""
+
+import colorsys
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2, vq
+
+from vcae import Converter
+
+from ..studio import SAMPLES
+from ..widgets.pictures import Array
+
+KINDS = 24
+GREY = 128.0
+
+
+class Units:
+    """Clusters of the content code's frames in the sample voices (k-means), each with a colour.
+
+    Similar kinds have similar colours: the hue is the angle of a cluster's centre in the plane of the
+    centres' first two principal components, the lightness follows the third.
+    """
+
+    def __init__(self, converter: Converter) -> None:
+        frames = np.hstack([converter.content(path).z.numpy() for path in SAMPLES.values()]).T
+        self.centres, _ = kmeans2(frames, KINDS, minit="++", seed=0)
+        centres = self.centres - self.centres.mean(0)
+        x, y, z = (centres @ np.linalg.svd(centres, full_matrices=False)[2][:3].T).T  # (KINDS,) each
+        hue = np.arctan2(y, x) / (2 * np.pi) % 1
+        lightness = np.interp(z, [z.min(), z.max()], [0.35, 0.75])
+        rgb = [colorsys.hls_to_rgb(h, light, 0.6) for h, light in zip(hue, lightness, strict=True)]
+        self.colours = 255 * np.array(rgb)
+
+    def paint(self, content: Array) -> NDArray[np.float64]:
+        """Colours of content (D, T): (1, T, 3), grey where there is none."""
+        colours = self.colours[vq(content.T, self.centres)[0]]
+        colours[~content.any(axis=0)] = GREY
+        return colours[None]

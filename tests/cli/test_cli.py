@@ -1,0 +1,791 @@
+"""The command line: what it writes, what it tells, and its exit status."""
+
+import _thread
+import dataclasses
+import io
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import FSQ, TINY, VOICES, noise, save_weights
+from rich.console import Console
+
+import vcae
+from vcae import Audio, Voice, audio
+from vcae.cli import console
+from vcae.cli import main as cli
+from vcae.files import load_tensors, save_tensors
+
+RATE = 16_000
+SOURCE, TARGET = VOICES / "vcc2016-SF1-200001.flac", VOICES / "librispeech-78-368-0031.flac"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "continuous", TINY)
+
+
+@pytest.fixture(scope="module")
+def discrete(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "fsq", FSQ)
+
+
+@dataclasses.dataclass
+class Done:
+    """What a command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self):
+        return self.err.splitlines()
+
+
+@pytest.fixture
+def vcae_(monkeypatch, capsys, tmp_path, weights):
+    """Run a command line here, in a temporary folder and with tiny weights unless it names others."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, bare=False):
+        words = [str(w) for w in words]
+        if not bare and words[0] != "mix" and "--weights" not in words:
+            words += ["--weights", str(weights)]
+        monkeypatch.setattr(sys, "argv", ["vcae", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Done(code, captured.out, captured.err)
+
+    return run
+
+
+OUT = {"convert": "out.wav", "reconstruct": "out.wav", "embed": "out.npz", "voice": "out.voice"}
+
+
+def names(folder="."):
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+def leftovers(folder):
+    """Whatever looks half-written."""
+    return [
+        p for p in Path(folder).rglob("*") if p.name.endswith((".part", ".tmp")) or p.name.startswith(".")
+    ]
+
+
+def refused(done, *parts):
+    """Exit status 2 and one line that names all these, nothing on stdout, nothing half-written."""
+    assert done.code == 2
+    assert len(done.lines) == 1, done.err
+    assert done.lines[0].startswith("vcae: ")
+    for part in parts:
+        assert str(part) in done.lines[0]
+    assert done.out == ""
+    assert not leftovers(".")
+    return True
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of recordings of several kinds, in folders, beside something else."""
+    top = tmp_path / "in"
+    (top / "deep" / "er").mkdir(parents=True)
+    shutil.copy(SOURCE, top / "one.flac")
+    audio.read(TARGET).write(top / "deep" / "er" / "two.WAV")
+    (top / "deep" / "notes.txt").write_text("not audio")
+    return top
+
+
+def bad_file(kind, folder="."):
+    path = Path(folder) / f"{kind}.wav"
+    if kind == "text":
+        path.write_text("hello")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "silent":
+        Audio(np.zeros(RATE, np.float32), RATE).write(path)
+    elif kind == "short":
+        Audio(0.1 * noise(1_600).numpy(), RATE).write(path)
+    return path
+
+
+# What works
+
+
+def test_convert_writes_a_file_and_says_nothing(vcae_):
+    done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    out = audio.read("out.wav")
+    assert out.sample_rate == RATE
+    assert len(out.samples) == len(audio.read(SOURCE).samples)
+    assert names() == ["out.wav"]
+
+
+@pytest.mark.parametrize("name", ["a b.wav", "[a].wav", "ünï 日本.flac", "UPPER.WAV", "a.b.ogg", "-.wav"])
+def test_names_may_be_odd(vcae_, name):
+    shutil.copy(SOURCE, "source.flac")
+    source = Path("in" + name).with_suffix(".flac")
+    shutil.move("source.flac", source)
+    assert vcae_("convert", source, "--voice", TARGET, "--out", name).code == 0
+    assert audio.read(name).duration == pytest.approx(audio.read(SOURCE).duration, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["[missing].wav", "a:smile:b.wav", "a  b.wav", "[red]x[/red].wav"])
+def test_names_are_told_as_they_are(vcae_, name):
+    assert refused(vcae_("convert", name, "--voice", TARGET, "--out", "out.wav"), f"{name}: no such file")
+
+
+def test_convert_takes_options(vcae_):
+    vcae_("convert", SOURCE, "--voice", TARGET, "--out", "plain.wav")
+    for option in (["--pitch-shift", "-3"], ["--strength", "0.5"]):
+        assert vcae_("convert", SOURCE, "--voice", TARGET, "--out", "other.wav", *option).code == 0
+        assert not np.array_equal(audio.read("other.wav").samples, audio.read("plain.wav").samples)
+    assert vcae_("convert", SOURCE, "--voice", TARGET, SOURCE, "--out", "two.wav").code == 0
+
+
+def test_a_folder_keeps_its_structure(vcae_, folder):
+    done = vcae_("convert", folder, "--voice", TARGET, "--out", "out")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    written = sorted(str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file())
+    assert written == ["deep/er/two.wav", "one.wav"]
+
+
+def test_several_sources_go_into_a_folder(vcae_):
+    assert vcae_("convert", SOURCE, TARGET, "--voice", TARGET, "--out", "new/out").code == 0
+    assert names("new/out") == [TARGET.stem + ".wav", SOURCE.stem + ".wav"]
+
+
+def test_one_source_goes_into_a_folder_that_is_there(vcae_):
+    Path("out").mkdir()
+    assert vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out").code == 0
+    assert names("out") == [SOURCE.stem + ".wav"]
+
+
+def test_reconstruct(vcae_):
+    done = vcae_("reconstruct", SOURCE, "--out", "out.wav")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert len(audio.read("out.wav").samples) == len(audio.read(SOURCE).samples)
+
+
+def test_a_voice_is_kept_mixed_and_used(vcae_):
+    assert vcae_("voice", SOURCE, TARGET, "--out", "a.voice").code == 0
+    assert vcae_("voice", VOICES / "vcc2016-SM1-200001.flac", "--out", "b.voice").code == 0
+    assert vcae_("mix", "a.voice", "b.voice", "--weights", ".7", ".3", "--out", "ab.voice").code == 0
+    assert vcae_("mix", "a.voice", "b.voice", "--out", "half.voice").code == 0
+    a, b, ab = (Voice.load(name) for name in ("a.voice", "b.voice", "ab.voice"))
+    assert ab.embedding @ a.embedding > ab.embedding @ b.embedding
+    assert vcae_("convert", SOURCE, "--voice", "ab.voice", "--out", "out.wav").code == 0
+    assert names() == ["a.voice", "ab.voice", "b.voice", "half.voice", "out.wav"]
+
+
+def test_embed_writes_speaker_codes(vcae_, folder, weights):
+    done = vcae_("embed", SOURCE, folder, "--out", "e.npz")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    with np.load("e.npz", allow_pickle=False) as e:
+        assert sorted(e) == ["embeddings", "files"]
+        assert list(e["files"]) == [str(SOURCE), str(folder / "deep/er/two.WAV"), str(folder / "one.flac")]
+        assert e["embeddings"].shape == (3, TINY.speaker_dim)
+        assert np.linalg.norm(e["embeddings"], axis=1) == pytest.approx(1, abs=1e-5)
+        np.testing.assert_array_equal(e["embeddings"][0], vcae.load(weights).embed(SOURCE))
+
+
+@pytest.mark.parametrize("option", ["--content", "--units"])
+def test_embed_writes_content(vcae_, discrete, option):
+    assert vcae_("embed", SOURCE, TARGET, option, "--out", "c.npz", "--weights", discrete).code == 0
+    with np.load("c.npz", allow_pickle=False) as c:
+        assert sorted(c) == sorted([str(SOURCE), str(TARGET)])
+        for path in (SOURCE, TARGET):
+            frames = -(-len(audio.read(path).samples) // 320)
+            array = c[str(path)]
+            assert array.shape == ((frames,) if option == "--units" else (TINY.content_dim, frames))
+            assert np.issubdtype(array.dtype, np.integer if option == "--units" else np.floating)
+
+
+def test_content_of_a_file_called_file(vcae_):
+    shutil.copy(SOURCE, "file")  # also the name of an argument of np.savez
+    assert vcae_("embed", "file", "--content", "--out", "c.npz").code == 0
+    assert list(np.load("c.npz", allow_pickle=False)) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("convert", ["--voice", "--out", "--pitch-shift", "--strength", "--weights", "--device"]),
+        ("reconstruct", ["--out", "--weights", "--device"]),
+        (
+            "stream",
+            ["--voice", "--microphone", "--loudspeaker", "--devices", "--input", "--output", "--realtime"],
+        ),
+        ("stream", ["--source-voice", "--pitch-shift", "--strength", "--block", "--reserve", "--profile"]),
+        ("embed", ["--out", "--content", "--units", "--weights", "--device"]),
+        ("voice", ["--out", "--weights", "--device"]),
+        ("mix", ["--out", "--weights"]),
+    ],
+)
+def test_every_command_has_help(vcae_, command, options):
+    done = vcae_(command, "--help", bare=True)
+    assert done.code == 0
+    for option in options:
+        assert option in done.out + done.err
+
+
+def test_the_program_has_help(vcae_):
+    done = vcae_("--help", bare=True)
+    assert done.code == 0
+    for command in ("convert", "stream", "reconstruct", "embed", "voice", "mix"):
+        assert command in done.out
+
+
+# What does not
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "silent"])
+@pytest.mark.parametrize(
+    "command", [["convert", "--voice", TARGET], ["reconstruct"], ["embed"], ["voice"]], ids=lambda c: c[0]
+)
+def test_a_bad_source_is_refused(vcae_, command, kind):
+    path = bad_file(kind)
+    before = names()
+    out = OUT[command[0]]
+    assert refused(vcae_(command[0], path, *command[1:], "--out", out), path)
+    assert names() == before
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "silent", "short", "folder"])
+def test_a_bad_reference_is_refused(vcae_, kind):
+    path = bad_file(kind)
+    assert refused(vcae_("convert", SOURCE, "--voice", path, "--out", "out.wav"), path)
+    assert not Path("out.wav").exists()
+
+
+@pytest.mark.parametrize("content", [None, "text"])
+def test_a_bad_voice_file_is_refused(vcae_, content):
+    if content:
+        Path("bad.voice").write_text(content)
+    assert refused(vcae_("convert", SOURCE, "--voice", "bad.voice", "--out", "out.wav"), "bad.voice")
+    assert refused(vcae_("mix", "bad.voice", "bad.voice", "--out", "out.voice"), "bad.voice")
+
+
+def test_a_voice_of_other_weights_is_refused(vcae_, discrete):
+    vcae_("voice", SOURCE, "--out", "a.voice", "--weights", discrete)
+    assert refused(vcae_("convert", SOURCE, "--voice", "a.voice", "--out", "out.wav"), "a.voice", "weights")
+
+
+def test_a_voice_file_stands_alone(vcae_):
+    vcae_("voice", SOURCE, "--out", "a.voice")
+    done = vcae_("convert", SOURCE, "--voice", "a.voice", TARGET, "--out", "out.wav")
+    assert refused(done, "a.voice", "vcae mix")
+
+
+NEEDS_OUT = {
+    "convert": ["convert", SOURCE, "--voice", TARGET],
+    "reconstruct": ["reconstruct", SOURCE],
+    "embed": ["embed", SOURCE],
+    "voice": ["voice", SOURCE],
+    "mix": ["mix", "a.voice"],
+}
+NAMES = {"embed": "x.npz", "voice": "x.voice", "mix": "x.voice"}
+
+
+@pytest.fixture
+def bad_out(vcae_):
+    vcae_("voice", SOURCE, "--out", "a.voice")
+    Path("plain").write_text("a file")
+    return vcae_
+
+
+@pytest.mark.parametrize("command", NEEDS_OUT)
+@pytest.mark.parametrize("out", ["nowhere/deep", "plain"], ids=["no such folder", "a file"])
+def test_an_output_folder_that_is_none_is_refused(bad_out, command, out):
+    path = f"{out}/{NAMES.get(command, 'x.wav')}"
+    assert refused(bad_out(*NEEDS_OUT[command], "--out", path), path)
+    assert "rror" not in bad_out(*NEEDS_OUT[command], "--out", path).err, "a library's words"
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.parametrize("command", NEEDS_OUT)
+def test_an_output_folder_that_is_locked_is_refused(bad_out, command):
+    Path("locked").mkdir(0o500)
+    assert refused(bad_out(*NEEDS_OUT[command], "--out", f"locked/{NAMES.get(command, 'x.wav')}"), "locked")
+
+
+@pytest.mark.parametrize("command", ["embed", "voice", "mix"])
+@pytest.mark.parametrize("out", ["there", "."])
+def test_an_output_that_is_a_folder_is_refused(bad_out, command, out):
+    Path("there").mkdir()
+    assert refused(bad_out(*NEEDS_OUT[command], "--out", out), f"{out}: ")
+    assert not names("there")
+
+
+def test_several_sources_into_a_file_are_refused(bad_out):
+    assert refused(bad_out("convert", SOURCE, TARGET, "--voice", TARGET, "--out", "plain"), "plain")
+    assert Path("plain").read_text() == "a file"
+
+
+@pytest.mark.parametrize("out", ["nosuffix", "x.m4a", "x.txt"])
+def test_an_output_of_another_kind_is_refused(vcae_, out):
+    assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", out), out, ".wav")
+
+
+@pytest.mark.parametrize("out", ["nosuffix", "nowhere/x.wav"])
+def test_a_bad_output_is_told_before_the_work(vcae_, monkeypatch, out):
+    def work(*_):
+        raise AssertionError("converted for nothing")
+
+    monkeypatch.setattr(vcae.Converter, "convert_file", work)
+    assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", out), out)
+
+
+def test_the_source_is_not_overwritten(vcae_, folder):
+    shutil.copy(SOURCE, "a.flac")
+    before = Path("a.flac").read_bytes()
+    assert refused(
+        vcae_("convert", "a.flac", "--voice", TARGET, "--out", "./a.flac"), "a.flac", "is read itself"
+    )
+    assert Path("a.flac").read_bytes() == before
+    audio.read(SOURCE).write(folder / "one.wav")
+    (folder / "one.flac").unlink()
+    assert refused(vcae_("convert", folder, "--voice", TARGET, "--out", folder), "one.wav", "is read itself")
+
+
+def test_the_reference_is_not_overwritten(vcae_):
+    audio.read(TARGET).write("target.wav")
+    before = Path("target.wav").read_bytes()
+    done = vcae_("convert", SOURCE, "--voice", "target.wav", "--out", "target.wav")
+    assert Path("target.wav").read_bytes() == before
+    assert refused(done, "target.wav")
+
+
+def test_two_sources_for_one_output_are_refused(vcae_, folder):
+    audio.read(SOURCE).write(folder / "one.wav")
+    done = vcae_("convert", folder, "--voice", TARGET, "--out", "out")
+    assert refused(done, "one.wav", "one.flac", "out")
+    assert not Path("out").exists()
+
+
+def test_one_bad_file_in_a_folder_is_told_and_skipped(vcae_, folder):
+    bad = bad_file("text", folder / "deep")
+    done = vcae_("convert", folder, "--voice", TARGET, "--out", "out")
+    assert done.code == 1
+    assert done.err.count(str(bad)) == 1
+    assert "1 could not be used" in done.lines[-1]
+    assert len(done.lines) == 2
+    assert sorted(p.name for p in Path("out").rglob("*.*")) == ["one.wav", "two.wav"]
+    assert not leftovers("out")
+
+
+def test_one_bad_file_is_left_out_of_the_archive(vcae_):
+    done = vcae_("embed", SOURCE, bad_file("silent"), TARGET, "--out", "e.npz")
+    assert done.code == 1
+    assert done.err.count("silent.wav") == 1
+    with np.load("e.npz", allow_pickle=False) as e:
+        assert list(e["files"]) == [str(SOURCE), str(TARGET)]
+        assert len(e["embeddings"]) == 2
+
+
+@pytest.mark.parametrize("command", [["convert", "--voice", TARGET], ["embed"]], ids=lambda c: c[0])
+def test_nothing_but_bad_files_is_a_failure(vcae_, command):
+    Path("in").mkdir()
+    bad = [bad_file("text", "in"), bad_file("silent", "in")]
+    out = Path("out" if command[0] == "convert" else "out.npz")
+    done = vcae_(command[0], "in", *command[1:], "--out", out)
+    assert done.code == 2
+    for path in bad:
+        assert done.err.count(str(path)) == 1
+    assert not out.is_file() and not [p for p in out.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize(
+    "command", [["convert", "--voice", TARGET], ["embed"], ["voice"]], ids=lambda c: c[0]
+)
+def test_a_folder_without_audio_is_refused(vcae_, command):
+    Path("nothing").mkdir()
+    Path("nothing/notes.txt").write_text("not audio")
+    assert refused(
+        vcae_(command[0], "nothing", *command[1:], "--out", OUT[command[0]]), "nothing", "no audio"
+    )
+    assert names() == ["nothing"]
+
+
+@pytest.mark.parametrize("command", NEEDS_OUT)
+def test_no_source_at_all_is_refused(vcae_, command):
+    words = [w for w in NEEDS_OUT[command] if w not in (SOURCE, "a.voice")]
+    done = vcae_(*words, "--out", NAMES.get(command, "x.wav"))
+    assert done.code == 2
+    assert done.err
+    assert "none of the files" not in done.err
+    assert not names()
+
+
+@pytest.mark.parametrize("option", ["--strength=2", "--strength=-1", "--pitch-shift=nan", "--strength=nan"])
+def test_options_out_of_range_are_refused(vcae_, option):
+    done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", option)
+    assert refused(done, option.split("=")[0].strip("-").split("-")[0])
+    assert not names()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", ""])
+def test_an_unknown_device_is_refused(vcae_, device):
+    done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", "--device", device)
+    assert refused(done, f"'{device}'", "--device cpu")
+
+
+def test_weights_that_are_not_there_are_refused(vcae_):
+    done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", "--weights", "nowhere")
+    assert refused(done, "nowhere")
+
+
+def test_weights_of_another_version_are_told_apart(vcae_, tmp_path):
+    """The one line says what does not fit, not only that something does not."""
+    wide = save_weights(tmp_path / "w", TINY)
+    tensors, about = load_tensors(wide / "autoencoder.safetensors")
+    gone = next(iter(tensors))
+    save_tensors(wide / "autoencoder.safetensors", {n: t for n, t in tensors.items() if n != gone}, about)
+    done = vcae_("embed", SOURCE, "--out", "e.npz", "--weights", wide)
+    assert refused(done, "autoencoder.safetensors", gone)
+
+
+def test_a_continuous_code_has_no_units(vcae_):
+    assert refused(vcae_("embed", SOURCE, "--units", "--out", "u.npz"), "--content")
+    assert not names()
+
+
+@pytest.mark.parametrize("shares", [[1], [1, 2, 3], [-1, 2], [0, 0], ["nan", 1], ["inf", 1]], ids=str)
+def test_weights_that_make_no_mix_are_refused(vcae_, shares):
+    vcae_("voice", SOURCE, "--out", "a.voice")
+    done = vcae_("mix", "a.voice", "a.voice", "--weights", *shares, "--out", "x.voice")
+    assert refused(done, "weights")
+    assert names() == ["a.voice"]
+
+
+@pytest.mark.parametrize("command", [["convert", "--voice", TARGET], ["reconstruct"]], ids=lambda c: c[0])
+def test_what_is_found_late_in_a_file_leaves_nothing_half_written(vcae_, command):
+    samples = np.tile(audio.read(SOURCE, RATE).samples, 8)
+    samples[-5] = np.nan
+    soundfile.write("bad.wav", samples, RATE, subtype="FLOAT")
+    assert refused(vcae_(command[0], "bad.wav", *command[1:], "--out", "out.wav"), "bad.wav", "1 of")
+    assert names() == ["bad.wav"]
+
+
+def test_a_failure_while_converting_leaves_what_was_there(vcae_, monkeypatch):
+    def broken(*_):
+        raise vcae.AudioError("source.wav: is gone; mount it again")
+
+    Path("out.wav").write_text("older")
+    monkeypatch.setattr(vcae.Stream, "flush", broken)
+    assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav"), "is gone")
+    assert Path("out.wav").read_text() == "older"
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_what_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    clock = itertools.count(step=seconds)
+    monkeypatch.setattr(console, "err", terminal)
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.Bar() as bar:
+        bar.told("reading", 75, None)
+        bar.told("converting", 75, 3700)
+        bar._bars.refresh()
+    shown = terminal.file.getvalue()
+    assert ("converting 0:01:15 of 1:01:40" in shown) == bool(seconds)
+
+
+def test_an_archive_that_fails_leaves_nothing_half_written(vcae_, monkeypatch):
+    def full_disk(file, *_, **__):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array", full_disk)
+    assert refused(vcae_("embed", SOURCE, "--out", "e.npz"), "e.npz", "No space left")
+    assert not names()
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["convrt"], ["convert", "a.wav"], ["convert", "a.wav", "--colour", "red"]]
+)
+def test_wrong_words_are_refused(vcae_, words):
+    done = vcae_(*words, bare=True)
+    assert done.code == 2
+    assert done.out == ""
+    assert "vcae" in done.err
+
+
+# Live
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A second of speech."""
+    path = tmp_path_factory.mktemp("live") / "clip.flac"
+    Audio(audio.read(SOURCE).samples[RATE : 2 * RATE], RATE).write(path)
+    return path
+
+
+REHEARSE = ["stream", "--voice", TARGET, "--output", "out.wav"]
+
+
+@pytest.mark.parametrize("option", [[], ["--block", "55"], ["--source-voice", SOURCE, "--strength", "0.7"]])
+def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
+    done = vcae_(*REHEARSE, "--input", clip, "--profile", *option)
+    assert (done.code, done.err) == (0, "")
+    assert names() == ["out.wav"]
+    source, out = audio.read(clip), audio.read("out.wav")
+    assert out.sample_rate == source.sample_rate
+    assert source.duration < out.duration < source.duration + 0.5
+    assert np.abs(out.samples).max() > 0.01
+    told = done.out.splitlines()
+    assert len(told) == 4
+    assert re.fullmatch(r"latency \d+ ms \(70 algorithm \+ \d+ compute \+ \d+ buffer\)", told[0])
+    assert "0 drop-outs, 0.00 s left out" in told[2]
+    assert re.search(r"p50 \d+\.\d, p95 \d+\.\d, p99 \d+\.\d ms", told[3])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["stream", "--input", SOURCE, "--output", "out.wav"], "--voice"),
+        (["stream", "--voice", TARGET, "--input", SOURCE], "--output FILE"),
+        (["stream", "--voice", TARGET, "--output", "out.wav"], "--input FILE"),
+        ([*REHEARSE, "--input", SOURCE, "--block", "1"], "block"),
+        ([*REHEARSE, "--input", SOURCE, "--block", "nan"], "block"),
+        ([*REHEARSE, "--input", SOURCE, "--reserve", "-1"], "reserve"),
+        ([*REHEARSE, "--input", SOURCE, "--strength", "0.5"], "own voice"),
+        ([*REHEARSE, "--input", SOURCE, "--strength", "2"], "strength"),
+        ([*REHEARSE, "--input", SOURCE, "--pitch-shift", "inf"], "pitch shift"),
+        ([*REHEARSE, "--input", SOURCE, "--device", "gpu"], "'gpu'"),
+        ([*REHEARSE, "--input", SOURCE, "--output", "out.xyz"], "out.xyz"),
+        ([*REHEARSE, "--input", SOURCE, "--output", "nowhere/out.wav"], "nowhere"),
+        ([*REHEARSE, "--input", SOURCE, "--output", SOURCE], "is read itself"),
+        ([*REHEARSE, "--input", SOURCE, "--output", TARGET], "is read itself"),
+        ([*REHEARSE, "--input", "missing.wav"], "missing.wav: no such file"),
+        ([*REHEARSE, "--input", "."], "folder"),
+        ([*REHEARSE, "--input", SOURCE, "--voice", "missing.voice"], "missing.voice"),
+    ],
+)
+def test_a_rehearsal_that_cannot_be_is_refused(vcae_, words, part):
+    assert refused(vcae_(*words), part)
+    assert not names()
+
+
+def test_a_source_that_breaks_off_leaves_nothing(vcae_):
+    soundfile.write("bad.wav", np.full(RATE // 4, np.nan), RATE, subtype="FLOAT")
+    assert refused(vcae_(*REHEARSE, "--input", "bad.wav"), "bad.wav", "NaN")
+    assert names() == ["bad.wav"]
+
+
+class Devices:
+    """What stands in for the package sounddevice: a microphone and a loudspeaker that last for a while."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+
+    def __init__(self, blocks, end):
+        self.blocks, self.end = blocks, end
+        self.default = types.SimpleNamespace(device=(0, 1))
+        self.streams = []
+
+    def query_devices(self):
+        about = {"max_input_channels": 0, "max_output_channels": 0, "default_samplerate": 48_000.0}
+        return [
+            {**about, "name": "Ear", "max_input_channels": 1},
+            {**about, "name": "Mouth", "max_output_channels": 2},
+        ]
+
+    def InputStream(self, **options):  # noqa: N802 -- as in sounddevice
+        stream = types.SimpleNamespace(**{**options, "latency": 0.01})
+        stream.start = stream.close = lambda: None
+        self.streams.append(stream)
+        if len(self.streams) == 2:
+            stream.start = threading.Thread(target=self.call_back, daemon=True).start
+        return stream
+
+    OutputStream = InputStream
+
+    def call_back(self):
+        heard, played = self.streams
+        for _ in range(self.blocks):
+            heard.callback(np.full((heard.blocksize, 1), 0.1, np.float32), heard.blocksize, None, None)
+            played.callback(np.zeros((played.blocksize, 1), np.float32), played.blocksize, None, None)
+            time.sleep(0.005)
+        self.end(heard)
+
+
+LIVE = ["stream", "--voice", TARGET]
+
+
+def test_ctrl_c_ends_a_live_conversion(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(20, lambda _: _thread.interrupt_main()))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        done = vcae_(*LIVE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.code, done.err) == (0, "")
+    assert "of sound, load" in done.out
+
+
+def test_a_device_that_stops_is_told(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(20, lambda stream: stream.finished_callback()))
+    done = vcae_(*LIVE)
+    assert done.code == 2
+    assert done.lines == ["vcae: a sound device has stopped; plug it in and start again"]
+    assert "0:00:00 of sound" in done.out
+
+
+def test_devices_are_listed(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(0, None))
+    done = vcae_("stream", "--devices", bare=True)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "  0 Ear (default microphone, 48000 Hz)",
+        "  1 Mouth (default loudspeaker, 48000 Hz)",
+    ]
+    assert refused(vcae_(*LIVE, "--microphone", "Nose"), "'Nose'", "0 'Ear'")
+
+
+def test_a_computer_without_devices_is_told(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", Devices(0, None))
+    monkeypatch.setattr(Devices, "query_devices", lambda _: [])
+    done = vcae_("stream", "--devices", bare=True)
+    assert (done.code, done.out, done.err) == (0, "there are no sound devices here\n", "")
+    assert refused(vcae_(*LIVE), "no microphone", "--input")
+
+
+def test_a_missing_portaudio_is_told(vcae_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert refused(vcae_(*LIVE), "vcae[live]")
+    assert refused(vcae_("stream", "--devices", bare=True), "vcae[live]")
+
+
+# As a program of its own, with the bundled weights
+
+
+def start(*words, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(Path(vcae.__file__).parents[1])}
+    command = [sys.executable, "-m", "vcae", *words]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def program(*words, cwd):
+    with start(*words, cwd=cwd) as process:
+        out, errors = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, out, errors)
+
+
+def test_the_program_converts(tmp_path):
+    done = program("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    out = audio.read(tmp_path / "out.wav")
+    assert len(out.samples) == len(audio.read(SOURCE).samples)
+    assert 0.01 < np.abs(out.samples).max() <= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process can be stopped on POSIX only")
+def test_a_rehearsal_that_was_stopped_for_a_while_is_soon_in_time_again(tmp_path, weights):
+    samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]
+    Audio(samples, RATE).write(tmp_path / "source.wav")
+    words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
+    with start("stream", *words, "--weights", weights, cwd=tmp_path) as rehearsal:
+        while not (tmp_path / ".out.wav.part").exists():
+            assert rehearsal.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        rehearsal.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        rehearsal.send_signal(signal.SIGCONT)
+        told, errors = rehearsal.communicate(timeout=60)
+    assert (rehearsal.returncode, errors) == (0, b"")
+    assert int(re.search(rb"(\d+) drop-outs", told)[1]) >= 1
+    assert float(re.search(rb"([\d.]+) s left out", told)[1]) > 0.5
+    assert int(re.search(rb"latency (\d+) ms", told)[1]) < 1_000
+    assert audio.read(tmp_path / "out.wav").duration > 6
+
+
+def test_the_program_tells_what_is_wrong(tmp_path):
+    done = program("convert", "missing.wav", "--voice", TARGET, "--out", "out.wav", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file"]
+    assert not list(tmp_path.iterdir())
+
+
+# Measuring. What judges say is tested with the judges, and with quick ones in test_evaluation.
+
+
+@pytest.fixture
+def speakers(tmp_path):
+    """A folder of two speakers with four recordings each."""
+    for path in (SOURCE, TARGET):
+        samples = audio.read(path, RATE).samples
+        folder = tmp_path / "speech" / path.stem
+        folder.mkdir(parents=True)
+        for k in range(4):
+            audio.write(folder / f"{path.stem}{k}.wav", Audio(samples[k * 2000 :][: 2 * RATE + 99], RATE))
+    return tmp_path / "speech"
+
+
+def test_trials_are_listed_the_same_every_time(vcae_, speakers):
+    for out in ("a.tsv", "b.tsv"):
+        done = vcae_("trials", speakers, "--out", out, bare=True)
+        assert done.code == 0
+        assert "2 trials of 2 speakers" in done.err
+    assert Path("a.tsv").read_text() == Path("b.tsv").read_text()
+    assert len(Path("a.tsv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["gone", "--out", "t.tsv"], "gone: no such folder"),
+        (["speech", "--out", "t.txt"], "choose one of .tsv"),
+        (["speech", "--out", "gone/t.tsv"], "gone does not exist"),
+        (["speech", "--out", "t.tsv", "--count", "3"], "only 2 trials"),
+        (["speech", "--out", "t.tsv", "--references", "9"], "has no 9 other recordings"),
+        (["speech", "--out", "t.tsv", "--corpus", "timit"], "timit: no such corpus"),
+    ],
+)
+def test_a_list_that_cannot_be_made(vcae_, speakers, words, reason):
+    done = vcae_("trials", *words, bare=True)
+    assert done.code == 2
+    assert reason in done.err and len(done.lines) == 1
+    assert not Path("t.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--pairs", "gone.tsv", "--out", "new"], "gone.tsv: cannot be read"),
+        (["--pairs", "t.tsv", "--out", "speech"], "speech: exists already; name a new folder"),
+        (
+            ["--pairs", "t.tsv", "--out", "new", "--system", "melgan"],
+            "melgan: no such system; there are vcae",
+        ),
+        (["--pairs", "t.tsv", "--out", "new", "--converted", "speech"], "holds no file named as a trial is"),
+        (["--pairs", "t.tsv", "--out", "new", "--converted", "gone"], "gone: no such file or folder"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_made(vcae_, speakers, words, reason):
+    vcae_("trials", speakers, "--out", "t.tsv", bare=True)
+    done = vcae_("evaluate", *words)
+    assert done.code == 2
+    assert reason in done.err and len(done.lines) == 1
+    assert not Path("new").exists()

@@ -1,0 +1,84 @@
+"""The benchmark measures what it says; how fast anything is, no test asks."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import save_weights
+
+from vcae.audio import loudness
+from vcae.evaluation import bench
+from vcae.evaluation.bench import Bench, Blocks, Speed, signal
+from vcae.inference.checkpoint import load_autoencoder, load_vocoder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "w")
+
+
+@pytest.fixture(scope="module")
+def found(weights) -> Bench:
+    """What `vcae bench --json` says."""
+    command = [sys.executable, "-m", "vcae", "bench", "--quick", "--json", "--weights", str(weights)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    told["speeds"] = [Speed(**speed) for speed in told["speeds"]]
+    told["blocks"] = Blocks(**told["blocks"])
+    told["memory"] = {int(seconds): mib for seconds, mib in told["memory"].items()}
+    return Bench(**told)
+
+
+def test_every_figure_is_there(found, weights):
+    speeds = [s for speed in found.speeds for s in (speed.real_time_factor, speed.cpu)]
+    assert all(0 < figure < 100 for figure in speeds)
+    assert len({speed.what for speed in found.speeds}) == len(found.speeds) >= 2
+    assert 0 < found.blocks.p50 <= found.blocks.p95 <= found.blocks.p99
+    assert found.import_torch > 0 and found.convert_short > 0
+    assert set(found.memory) == {10}
+    assert all(50 < mib < 8000 for mib in found.memory.values())
+    models = (
+        load_autoencoder(weights / "autoencoder.safetensors"),
+        load_vocoder(weights / "vocoder.safetensors"),
+    )
+    assert found.parameters == sum(p.numel() for model in models for p in model.parameters())
+    assert 70 <= found.latency_ms <= 80
+
+
+def test_a_row_tells_each_figure(found):
+    rows = found.rows()
+    assert all(len(row) == 2 and all(row) for row in rows)
+    assert len({row[0] for row in rows}) == len(rows)
+    assert [row[1] for row in rows if "10 s of sound" in row[0]] == [f"{found.memory[10]:.0f} MiB"]
+
+
+def test_slower_work_takes_longer():
+    """What is measured is the work itself."""
+    once, many = (
+        bench._speed("x", lambda n=n: [np.fft.fft(np.ones(2**16)) for _ in range(n)], 1.0, 3, 1)
+        for n in (1, 20)
+    )
+    assert many.cpu > 3 * once.cpu
+    assert many.real_time_factor > 3 * once.real_time_factor
+
+
+def test_the_signal_is_speech_like_and_always_the_same():
+    wav = signal(3.0, 16_000)
+    assert wav.shape == (48_000,) and wav.dtype == np.float32
+    assert np.array_equal(wav, signal(3.0, 16_000))
+    assert -35 < loudness(wav, 16_000) < -10 and abs(wav).max() < 1
+
+
+def test_a_process_that_fails_is_told():
+    with pytest.raises(bench.VcaeError, match="no such thing"):
+        bench._run("raise SystemExit('no such thing')")
+
+
+def test_weights_that_are_not_there(tmp_path):
+    command = [sys.executable, "-m", "vcae", "bench", "--weights", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr and len(done.stderr.splitlines()) == 1

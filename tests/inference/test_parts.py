@@ -1,0 +1,169 @@
+"""Taking recordings apart and putting the parts together."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, VOICES, save_weights
+
+import vcae
+from vcae import Audio, AudioError, VoiceError
+from vcae.audio import loudness, read
+from vcae.model.prosody import F0Statistics
+from vcae.training.augment import add_noise, hum
+
+RATE = 16_000
+WOMAN, MAN = VOICES / "vcc2016-SF1-200001.flac", VOICES / "librispeech-78-368-0031.flac"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return vcae.load(save_weights(tmp_path_factory.mktemp("weights") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return vcae.load()
+
+
+def at_one_level(*recordings):
+    """Samples of the same length and loudness, without the first tenth of a second."""
+    n = min(len(r.samples) for r in recordings)
+    cut = [r.samples[RATE // 10 : n] for r in recordings]
+    return [s * 10 ** ((-25 - loudness(s, RATE)) / 20) for s in cut]
+
+
+def spectral_distance(a, b):
+    """Mean difference of log mels of (N,), in nepers."""
+    log_mel = vcae.LogMel(vcae.PRESETS["16k"])
+    one, other = (log_mel(torch.from_numpy(x.astype(np.float32))[None, None]) for x in (a, b))
+    return float((one - other).abs().mean())
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 31_923])
+def test_parts_have_frames_for_every_sample(tiny, speech, samples):
+    loudest = int(speech.abs().argmax())
+    source = Audio(np.roll(speech[0, 0].numpy(), -loudest)[:samples], RATE)
+    parts = tiny.encode(source)
+    steps = math.ceil(samples / tiny.step)
+    assert parts.content.shape == (TINY.content_dim, steps)
+    assert parts.prosody.shape == (3, 2 * steps)
+    decoded = tiny.decode(*parts)
+    assert decoded.samples.shape == (steps * tiny.step,)
+    assert decoded.sample_rate == RATE
+    assert np.isfinite(decoded.samples).all()
+
+
+@pytest.mark.parametrize("recording", [WOMAN, MAN], ids=["woman", "man"])
+@pytest.mark.parametrize(("kind", "decibels"), [("noise", 10), ("noise", 5), ("hum", 5)])
+def test_f0_stays_what_it_is_in_noise(bundled, recording, kind, decibels):
+    """A voice must not sound lower for a fan or a badly earthed microphone."""
+    source = read(recording)
+    wav = torch.from_numpy(source.samples)[None, None]
+    seeded = torch.Generator().manual_seed(0)
+    added = torch.randn(wav.shape, generator=seeded)
+    if kind == "hum":
+        added = hum(added, vcae.PRESETS["16k"], seeded)
+    noisy = add_noise(wav, added, torch.tensor([float(decibels)]))
+    clean, found = (bundled.encode(Audio(x[0, 0].numpy(), source.sample_rate)).prosody for x in (wav, noisy))
+    voiced = (clean[1] > 0.9) & (found[1] > 0.5)
+    cents = 1200 / math.log(2) * (found[0] - clean[0])[voiced]
+    assert (cents.abs() < 50).float().mean() > 0.8
+    assert cents.median().abs() < 6
+    assert voiced.sum() > 0.7 * (clean[1] > 0.9).sum()
+
+
+def test_parts_are_what_the_other_methods_give(tiny):
+    parts = tiny.encode(WOMAN)
+    torch.testing.assert_close(parts.content, tiny.content(WOMAN).z)
+    np.testing.assert_array_equal(parts.voice.embedding.numpy(), tiny.embed(WOMAN))
+    assert parts.voice.f0.mean == pytest.approx(tiny.voice(WOMAN).f0.mean, abs=1e-3)
+
+
+def test_parts_put_together_are_the_plain_autoencoder(bundled):
+    ours, theirs = at_one_level(bundled.decode(*bundled.encode(WOMAN)), bundled.reconstruct(WOMAN))
+    assert spectral_distance(ours, theirs) < 0.01
+
+
+def test_another_voice_is_a_conversion(bundled):
+    content, prosody, own = bundled.encode(WOMAN)
+    decoded = bundled.decode(content, prosody, bundled.voice(MAN).instead_of(own), pitch_shift=3)
+    ours, theirs = at_one_level(decoded, bundled.convert(WOMAN, MAN, pitch_shift=3))
+    assert spectral_distance(ours, theirs) < 0.01
+    (unconverted,) = at_one_level(bundled.decode(content, prosody, own))
+    assert spectral_distance(ours, unconverted[: len(ours)]) > 0.1
+
+
+def test_long_recordings_are_decoded_in_blocks(tiny):
+    parts = tiny.encode(WOMAN)
+    blocks = vcae.Converter(tiny.autoencoder, tiny.vocoder, block_seconds=0.5)
+    difference = blocks.decode(*parts).samples - tiny.decode(*parts).samples
+    assert np.abs(difference).max() < 1e-4
+
+
+def test_each_part_is_heard(tiny):
+    """Blanking any one of the three changes the sound, and the others still come through."""
+    content, prosody, voice = tiny.encode(WOMAN)
+    other = tiny.encode(MAN).voice
+    flat = torch.stack([torch.full_like(prosody[0], 5.0), prosody[1], prosody[2]])
+    sounds = [
+        tiny.decode(*parts).samples
+        for parts in (
+            (content, prosody, voice),
+            (torch.zeros_like(content), prosody, voice),
+            (content, flat, voice),
+            (content, prosody, other),
+        )
+    ]
+    for i, one in enumerate(sounds):
+        for another in sounds[:i]:
+            assert np.abs(one - another).max() > 1e-3
+
+
+def test_prosody_is_stretched_to_the_content(tiny):
+    content, prosody, voice = tiny.encode(WOMAN)
+    half = prosody[:, ::2]
+    decoded = tiny.decode(content, half, voice)
+    assert len(decoded.samples) == content.shape[1] * tiny.step
+    again = tiny.decode(content, half.repeat_interleave(2, dim=1), voice)
+    assert decoded.samples.std() == pytest.approx(again.samples.std(), rel=0.2)
+
+
+def test_f0_moves_from_the_range_of_the_prosody_to_that_of_the_voice(tiny, monkeypatch):
+    content, prosody, voice = tiny.encode(WOMAN)
+    heard = []
+    vocoder = tiny.vocoder.forward
+    monkeypatch.setattr(
+        tiny.vocoder, "forward", lambda mel, how, cache: heard.append(how) or vocoder(mel, how, cache)
+    )
+    prosody = torch.stack(
+        [torch.linspace(4.5, 5.0, prosody.shape[1]), torch.ones(prosody.shape[1]), prosody[2]]
+    )
+    target = vcae.Voice(voice.embedding, voice.tokens, F0Statistics.around(5.4, 0.2, 1e6), voice.made_by)
+    tiny.decode(content, prosody, target, pitch_shift=12)
+    moved = torch.cat(heard, dim=-1)[0, 0]
+    assert float(moved.mean()) == pytest.approx(5.4 + math.log(2), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("content", "prosody", "named"),
+    [
+        ((5, 4), (3, 8), "content"),
+        ((8, 0), (3, 8), "content"),
+        ((8, 4), (2, 8), "prosody"),
+        ((8, 4), (3,), "prosody"),
+    ],
+)
+def test_other_shapes_are_refused(tiny, content, prosody, named):
+    voice = tiny.voice(WOMAN)
+    with pytest.raises(ValueError, match=named):
+        tiny.decode(torch.zeros(content), torch.zeros(prosody), voice)
+
+
+def test_what_cannot_be_taken_apart_is_refused(tiny, bundled):
+    with pytest.raises(AudioError, match="silent"):
+        tiny.encode(Audio(np.zeros(RATE, np.float32), RATE))
+    content, prosody, _ = tiny.encode(WOMAN)
+    with pytest.raises(VoiceError, match="other weights"):
+        tiny.decode(content, prosody, bundled.voice(MAN))

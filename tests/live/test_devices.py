@@ -1,0 +1,239 @@
+"""Sound devices, which a test machine need not have: a stand-in plays PortAudio. And files for devices."""
+
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import TINY, TINY_VOCODER, VOICES, seeded
+
+from vcae import AudioError, Converter, audio
+from vcae.live.devices import Device, DeviceError, devices, find, opened, rehearsed
+from vcae.live.session import Session
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.vocoder import Vocoder
+
+RATE = 16_000
+
+
+class PortAudioError(Exception):
+    pass
+
+
+class FakeStream:
+    """A stream that plays no sound, but lets a test call back."""
+
+    latency = 0.01
+    open: list["FakeStream"] = []  # noqa: RUF012 -- shared by all on purpose
+    refused = ""
+
+    def __init__(self, **options):
+        self.options = options
+        if self.refused:
+            raise PortAudioError(self.refused)
+        self.open.append(self)
+
+    def start(self):
+        pass
+
+    def close(self):
+        self.open.remove(self)
+
+
+def device(name, inputs, outputs, rate=48_000.0):
+    return {
+        "name": name,
+        "max_input_channels": inputs,
+        "max_output_channels": outputs,
+        "default_samplerate": rate,
+    }
+
+
+@pytest.fixture
+def sd(monkeypatch):
+    """What stands in for the package sounddevice: one headset, a speaker, and a second microphone."""
+    there = [device("Headset", 1, 2), device("Speaker (USB)", 0, 2, 44_100.0), device("USB Mic", 2, 0)]
+    fake = SimpleNamespace(
+        query_devices=lambda: there,
+        default=SimpleNamespace(device=[2, 0]),
+        InputStream=type("In", (FakeStream,), {}),
+        OutputStream=type("Out", (FakeStream,), {}),
+        PortAudioError=PortAudioError,
+        there=there,
+    )
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    FakeStream.open.clear()
+    return fake
+
+
+@pytest.fixture(scope="module")
+def converter():
+    return Converter(seeded(Autoencoder, TINY), seeded(Vocoder, TINY_VOCODER))
+
+
+@pytest.fixture
+def session(converter):
+    return Session(converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])), RATE, RATE)
+
+
+# Which there are
+
+
+def test_devices_are_listed(sd):
+    assert devices() == [
+        Device(0, "Headset", 48_000, ("microphone", "loudspeaker"), ("loudspeaker",)),
+        Device(1, "Speaker (USB)", 44_100, ("loudspeaker",), ()),
+        Device(2, "USB Mic", 48_000, ("microphone",), ("microphone",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "index"),
+    [
+        ("microphone", None, 2),
+        ("loudspeaker", None, 0),
+        ("microphone", "Headset", 0),
+        ("loudspeaker", "usb", 1),
+        ("microphone", "usb", 2),
+        ("loudspeaker", "1", 1),
+    ],
+)
+def test_a_device_is_found_by_name_part_or_number(sd, kind, name, index):
+    assert find(kind, name).index == index
+
+
+def test_the_exact_name_comes_first(sd):
+    sd.there.append(device("USB Mic 2", 1, 0))
+    assert find("microphone", "USB Mic").index == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "parts"),
+    [
+        ("microphone", "s", ["2 microphones", "0 'Headset'", "2 'USB Mic'"]),
+        ("microphone", "Speaker", ["no microphone", "0 'Headset'", "2 'USB Mic'"]),
+        ("loudspeaker", "7", ["no loudspeaker", "1 'Speaker (USB)'"]),
+        ("loudspeaker", "", ["2 loudspeakers"]),
+    ],
+)
+def test_a_name_that_fits_none_or_several_is_refused(sd, kind, name, parts):
+    with pytest.raises(DeviceError) as refusal:
+        find(kind, name)
+    assert "\n" not in str(refusal.value)
+    for part in parts:
+        assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["microphone", "loudspeaker"])
+def test_a_computer_without_devices_is_told(sd, kind):
+    sd.there.clear()
+    assert devices() == []
+    with pytest.raises(DeviceError, match=f"no {kind} here"):
+        find(kind)
+
+
+def test_without_the_package_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(DeviceError, match=r"pip install 'vcae\[live\]'"):
+        devices()
+
+
+def test_without_portaudio_its_mend_is_named(monkeypatch, tmp_path):
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    with pytest.raises(DeviceError, match="apt install libportaudio2"):
+        devices()
+
+
+# Opened
+
+
+def test_two_devices_serve_a_session_until_they_are_closed(sd, session):
+    microphone, loudspeaker = find("microphone"), find("loudspeaker", "usb")
+    with opened(session, microphone, loudspeaker, block=0.02):
+        heard, played = FakeStream.open
+        assert (heard.options["device"], heard.options["samplerate"], heard.options["blocksize"]) == (
+            2,
+            48_000,
+            960,
+        )
+        assert (played.options["device"], played.options["blocksize"]) == (1, 882)
+        buffer = np.full((882, 1), 7, np.float32)
+        captured = np.full((960, 1), 0.1, np.float32)
+        heard.options["callback"](captured, 960, None, None)
+        captured[:] = 9  # the device writes its next block there
+        played.options["callback"](buffer, 882, None, None)
+        assert not buffer.any()
+        assert session.convert(0)
+        assert session._captured == 960
+        assert session._peaks[0] == pytest.approx(0.1)
+        assert session.devices_delay == pytest.approx(0.02)
+        assert session.dropouts == 0
+        played.options["callback"](buffer, 882, None, "output underflow")
+        assert session.dropouts == 1
+    assert not FakeStream.open
+
+
+def test_a_device_that_stops_ends_the_session(sd, session):
+    with opened(session, find("microphone"), find("loudspeaker"), block=0.02):
+        FakeStream.open[0].options["finished_callback"]()
+        assert session.convert(10) is False
+
+
+@pytest.mark.parametrize("stream", ["InputStream", "OutputStream"])
+def test_a_device_that_cannot_be_opened_is_named(sd, session, monkeypatch, stream):
+    monkeypatch.setattr(getattr(sd, stream), "refused", "Error opening:\nInvalid sample rate")
+    name = {"InputStream": "USB Mic", "OutputStream": "Headset"}[stream]
+    with (
+        pytest.raises(DeviceError, match=f"'{name}' cannot be opened .*Invalid sample rate"),
+        opened(session, find("microphone"), find("loudspeaker"), block=0.02),
+    ):
+        pass
+    assert not FakeStream.open
+
+
+# Files that stand in
+
+
+def rehearse(session, source, out, realtime=False):
+    with rehearsed(session, source, out, 0.02, realtime):
+        while session.convert(0.1):
+            pass
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_rehearsal_writes_what_a_loudspeaker_would_play(converter, session, speech, tmp_path, realtime):
+    source = speech[0, 0, : RATE - 77].numpy()
+    rehearse(session, np.split(source, [500, 9_000]), tmp_path / "out.wav", realtime)
+    out = audio.read(tmp_path / "out.wav").samples
+    assert len(source) < len(out)
+    assert session.duration == len(source) / RATE
+    if not realtime:  # with which there is no hurry, and nothing is left to chance
+        assert session.dropouts == session.skipped == 0
+        expected = converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])).feed(source)
+        late = int(np.correlate(out, expected[1_000:4_000]).argmax()) - 1_000
+        begin, end = 100 + late, late + len(expected)  # after the fade at the start
+        np.testing.assert_allclose(out[begin:end], expected[100:], atol=1e-3)
+
+
+def test_a_bad_source_leaves_nothing(session, tmp_path):
+    def source():
+        yield np.zeros(5_000, np.float32)
+        raise AudioError("source.wav: breaks off; record it again")
+
+    with pytest.raises(AudioError, match="breaks off"):
+        rehearse(session, source(), tmp_path / "out.wav")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_while_converting_ends_a_rehearsal(session, tmp_path):
+    threads = threading.active_count()
+    with (
+        pytest.raises(RuntimeError, match="here"),
+        rehearsed(session, [np.zeros(RATE, np.float32)] * 100, tmp_path / "out.wav", 0.02, realtime=False),
+    ):
+        session.convert(0.1)
+        raise RuntimeError("here")
+    assert threading.active_count() == threads

@@ -1,0 +1,97 @@
+"""The log-mel front end."""
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from conftest import cuts, noise, streamed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vcae.model.config import PRESETS, MelConfig
+from vcae.model.mel import LogMel
+
+HOP = PRESETS["16k"].hop_length
+
+
+@pytest.fixture(params=PRESETS)
+def preset(request) -> MelConfig:
+    return PRESETS[request.param]
+
+
+@pytest.mark.parametrize("samples", [24_000, 24_001, 5_000])
+def test_24k_is_the_convention_of_vocos(samples):
+    wav = 0.2 * noise(samples)
+    spectrum = np.abs(librosa.stft(wav.numpy(), n_fft=1024, hop_length=256, center=True, pad_mode="reflect"))
+    filterbank = librosa.filters.mel(sr=24_000, n_fft=1024, n_mels=100, htk=True, norm=None)
+    expected = np.log(np.clip(filterbank @ spectrum, 1e-7, None))
+    mel = LogMel(PRESETS["24k"])(wav[None, None])
+    assert mel.shape == (1, *expected.shape)
+    assert np.abs(mel[0].numpy() - expected).max() < 1e-4
+
+
+def test_16k_is_librosa_with_windows_that_end_with_their_hop():
+    wav = 0.2 * noise(8_000)
+    padded = np.pad(wav.numpy(), (480, 0))
+    window = librosa.filters.get_window("hann", 640)[:, None]
+    frames = librosa.util.frame(padded, frame_length=640, hop_length=160) * window
+    filterbank = librosa.filters.mel(sr=16_000, n_fft=1024, n_mels=80, htk=True, norm=None)
+    expected = np.log(np.clip(filterbank @ np.abs(np.fft.rfft(frames, 1024, axis=0)), 1e-3, None))
+    assert np.abs(LogMel(PRESETS["16k"])(wav[None, None])[0].numpy() - expected).max() < 1e-4
+
+
+@given(samples=st.integers(600, 5_000))
+def test_the_number_of_frames_is_as_foretold(samples):
+    for config in PRESETS.values():
+        assert LogMel(config)(torch.zeros(1, 1, samples)).shape == (1, config.n_mels, config.frames(samples))
+
+
+def test_16k_counts_a_frame_for_every_begun_hop():
+    assert [PRESETS["16k"].frames(n) for n in (1, HOP, HOP + 1, 10 * HOP)] == [1, 1, 2, 10]
+
+
+@given(t=st.integers(0, 18))
+def test_16k_frame_sees_samples_up_to_its_hop_and_no_further(t):
+    log_mel = LogMel(PRESETS["16k"])
+    wav = noise(1, 1, 20 * HOP)
+    later, last = wav.clone(), wav.clone()
+    later[..., HOP * (t + 1) :] += 100
+    last[..., HOP * (t + 1) - 1] += 1e4  # where the window is 2e-5
+    mel = log_mel(wav)
+    assert torch.equal(log_mel(later)[..., : t + 1], mel[..., : t + 1])
+    assert not torch.allclose(log_mel(later)[..., t + 1], mel[..., t + 1], atol=1e-3)
+    assert not torch.allclose(log_mel(last)[..., t], mel[..., t], atol=1e-3)
+
+
+@given(borders=cuts(30 * HOP, multiple=HOP))
+def test_16k_block_by_block_equals_whole(borders):
+    log_mel = LogMel(PRESETS["16k"])
+    wav = noise(2, 1, 30 * HOP)
+    torch.testing.assert_close(streamed(log_mel, wav, borders), log_mel(wav), atol=1e-5, rtol=0)
+
+
+def test_a_ragged_block_cannot_stream():
+    with pytest.raises(ValueError, match="160"):
+        LogMel(PRESETS["16k"])(torch.zeros(1, 1, HOP + 1), {})
+
+
+def test_a_centred_mel_cannot_stream():
+    with pytest.raises(ValueError, match="16k"):
+        LogMel(PRESETS["24k"])(torch.zeros(1, 1, 2560), {})
+
+
+def test_silence_is_the_floor(preset):
+    mel = LogMel(preset)(torch.zeros(1, 1, 4_000))
+    torch.testing.assert_close(mel, torch.full_like(mel, preset.floor).log())
+
+
+def test_standardise_and_back(preset):
+    mel = 10 * noise(1, preset.n_mels, 7)
+    torch.testing.assert_close(preset.unstandardise(preset.standardise(mel)), mel, atol=1e-5, rtol=0)
+
+
+def test_speech_is_about_standard(speech):
+    config = PRESETS["16k"]
+    x = config.standardise(LogMel(config)(speech))
+    assert abs(x.mean()) < 1
+    assert 0.5 < x.std() < 2

@@ -1,0 +1,76 @@
+"""The adversaries of training."""
+
+import pytest
+import torch
+from conftest import noise
+from torch.nn import functional as F
+
+from vcae.training.discriminators import MelDiscriminator, SpectrumDiscriminator
+from vcae.training.losses import feature_matching, hinge_discriminator, hinge_generator
+
+SPEAKERS = F.normalize(noise(3, 12, seed=1), dim=1)
+
+
+@pytest.fixture(params=["mel", "spectrum"])
+def judged(request):
+    """A seeded discriminator as a function of one tensor, how many resolutions it has, and an input."""
+    torch.manual_seed(0)
+    if request.param == "mel":
+        mel = MelDiscriminator(12, 4)
+        return mel, lambda x: mel(x, SPEAKERS[: len(x)]), 1, noise(3, 80, 37)
+    wav = SpectrumDiscriminator(channels=4)
+    return wav, wav, 3, 0.1 * noise(3, 1, 3210)
+
+
+def test_shapes(judged):
+    _, score, resolutions, x = judged
+    scores, features = score(x)
+    assert len(scores) == resolutions and len(features) == 4 * resolutions
+    assert all(s.ndim == 2 and len(s) == 3 for s in scores)
+    assert all(f.ndim == 4 and len(f) == 3 for f in features)
+
+
+def test_examples_are_judged_apart(judged):
+    _, score, _, x = judged
+    together, alone = score(x), score(x[:1])
+    for a, b in zip([*together[0], *together[1]], [*alone[0], *alone[1]], strict=True):
+        assert torch.allclose(a[:1], b, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["noise", "silence"])
+def test_gradients_are_finite(judged, what):
+    module, score, _, x = judged
+    fake = (x if what == "noise" else torch.zeros_like(x)).clone().requires_grad_()
+    real = score(noise(*x.shape, seed=5))
+    loss = hinge_discriminator(real, score(fake)) + hinge_generator(score(fake))
+    (loss + feature_matching(real[1], score(fake)[1])).backward()
+    assert fake.grad.isfinite().all()
+    for name, p in module.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all(), name
+
+
+def test_a_few_steps_tell_natural_from_made(judged):
+    module, score, _, x = judged
+    made = 0.3 * x.roll(1, -1).abs()
+    optimiser = torch.optim.Adam(module.parameters(), 5e-3)
+    found = []
+    for _ in range(15):
+        loss = hinge_discriminator(score(x), score(made))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append(float(loss.detach()))
+    assert found[-1] < 0.8 * found[0]
+
+
+def test_the_mel_is_judged_for_its_speaker():
+    torch.manual_seed(0)
+    discriminator, mel = MelDiscriminator(12, 4), noise(2, 80, 40)
+    own, others = discriminator(mel, SPEAKERS[:2]), discriminator(mel, SPEAKERS[1:])
+    assert not torch.allclose(own[0][0], others[0][0])
+    assert all(torch.equal(a, b) for a, b in zip(own[1], others[1], strict=True))  # features know no speaker
+
+
+def test_the_resolutions_are_the_ones_asked_for():
+    scores, _ = SpectrumDiscriminator(sizes=(256, 512), channels=4)(noise(1, 1, 4096))
+    assert len(scores) == 2

@@ -1,0 +1,38 @@
+"""Audio files and waveforms: read, write, find, resample, and measure level.
+
+Every waveform is mono: a float32 array of shape (N,) with values in [-1, 1]. Files are decoded, resampled
+and written in blocks, so that recordings of any length need little memory (`Recording`, `write_blocks`).
+"""
+
+from vcae.audio.blocks import Progress, Samples, concatenate, cut
+from vcae.audio.level import LEVEL, is_silent, is_sound, loudness, speech_seconds
+from vcae.audio.reader import AUDIO_SUFFIXES, decode, find_audio, read
+from vcae.audio.recording import Recording
+from vcae.audio.resampler import Resampler, resample
+from vcae.audio.waveform import Audio, write
+from vcae.audio.writer import WRITABLE, write_blocks
+from vcae.errors import AudioError
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "LEVEL",
+    "WRITABLE",
+    "Audio",
+    "AudioError",
+    "Progress",
+    "Recording",
+    "Resampler",
+    "Samples",
+    "concatenate",
+    "cut",
+    "decode",
+    "find_audio",
+    "is_silent",
+    "is_sound",
+    "loudness",
+    "read",
+    "resample",
+    "speech_seconds",
+    "write",
+    "write_blocks",
+]

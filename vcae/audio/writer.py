@@ -1,0 +1,57 @@
+"""Audio files: write."""
+
+import os
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vcae.audio.blocks import Samples, split
+from vcae.errors import AudioError
+from vcae.files import check_output, replacing
+
+WRITABLE = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+"""What can be written: suffix to libsndfile's names of container and encoding."""
+
+
+def write_blocks(path: str | Path, blocks: Iterable[Samples], sample_rate: int) -> None:
+    """Write a waveform that comes in blocks, as `write` does; what the blocks raise leaves no file either."""
+    import soundfile
+
+    path = Path(path)
+    check_output(path, WRITABLE)
+    container, encoding = WRITABLE[path.suffix.lower()]
+    with replacing(path) as unfinished:
+        try:
+            with soundfile.SoundFile(
+                os.fsencode(unfinished), "w", sample_rate, 1, encoding, format=container
+            ) as file:
+                # Cut small, because libsndfile's Vorbis encoder crashes on very long blocks.
+                for block in chain.from_iterable(map(split, blocks)):
+                    if not np.isfinite(block).all():
+                        raise AudioError(f"{path}: not written, there are samples that are NaN or infinite")
+                    file.write(_to_int16(block) if encoding == "PCM_16" else block.clip(-1, 1))
+        except soundfile.SoundFileError as error:
+            raise AudioError(
+                f"{path}: cannot be written at {sample_rate} Hz ({tidy(str(error))});"
+                " check the folder's permissions and free space, or choose .wav"
+            ) from None
+
+
+def tidy(reason: str) -> str:
+    """A library's message as a part of one of our sentences."""
+    return " ".join(reason.removeprefix("Error : ").split()).rstrip(".")
+
+
+def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
+    # The inverse of reading, which divides by 32768; libsndfile's own conversion is one step off.
+    steps: npt.NDArray[np.int16] = np.rint(samples * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
+    return steps

@@ -1,0 +1,59 @@
+"""The command that writes speaker and content codes: embed."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcae.audio import Progress
+from vcae.cli import console, paths
+from vcae.cli.options import Device, Sources, Weights, load_converter
+from vcae.errors import VcaeError
+from vcae.files import check_output, replacing
+
+
+def embed(
+    files: Sources,
+    out: Path,
+    content: bool = False,
+    units: bool = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Write speaker codes of FILES to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.
+
+    Args:
+        files: recordings, or folders of them
+        out: the archive, NAME.npz
+        content: content codes instead: an array (D, T) a file, under the file's name
+        units: ids of the content codes instead, (T,) a file; weights with a discrete bottleneck only
+    """
+    check_output(out, [".npz"])
+    plan = [(path, out) for file in paths.some(files) for path in paths.audio_in(file)]
+    converter = load_converter(weights, device)
+    if units and not converter.autoencoder.bottleneck.discrete:
+        raise VcaeError("these weights have a continuous code, which has no units; use --content")
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def one(path: Path, _: Path, progress: Progress) -> None:
+        if content or units:
+            code = converter.content(path, progress)
+            arrays[str(path)] = (code.z if code.ids is None or not units else code.ids).numpy()
+        else:
+            arrays[str(path)] = converter.embed(path, progress)
+
+    failed = console.each(plan, one)
+    if not (content or units):
+        arrays = {"files": np.array(list(arrays)), "embeddings": np.stack(list(arrays.values()))}
+    _write_npz(out, arrays)
+    console.report(failed)
+
+
+def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """What np.savez writes, but under any names."""
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, array, allow_pickle=False)

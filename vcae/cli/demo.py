@@ -1,0 +1,43 @@
+"""The command that serves the browser demo: demo."""
+
+import importlib
+import importlib.util
+import socket
+
+from vcae.cli.options import Device, Weights, load_converter
+from vcae.errors import VcaeError
+
+
+def demo(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    auth: str | None = None,
+    share: bool = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Convert in the browser: a page on this machine. Needs the extra `demo`.
+
+    Args:
+        host: address to listen at; 0.0.0.0 lets others on the network in
+        port: port to listen at
+        auth: NAME:PASSWORD that a visitor has to give
+        share: make a public link, through the servers of Gradio's makers
+    """
+    name, _, password = (auth or "").partition(":")
+    if auth is not None and not (name and password):
+        raise VcaeError("--auth must be NAME:PASSWORD")
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", error)
+            raise VcaeError(f"cannot listen at {host}, port {port} ({reason}); try another --port") from None
+    if importlib.util.find_spec("gradio") is None:
+        raise VcaeError("the demo needs Gradio; install it with `pip install 'vcae[demo]'`")
+    try:
+        app = importlib.import_module("vcae.demo.app")  # a wheel holds the page there
+    except ModuleNotFoundError:
+        app = importlib.import_module("demo.app")  # a checkout
+    app.serve(load_converter(weights, device), host, port, (name, password) if auth else None, share)

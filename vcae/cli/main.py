@@ -1,0 +1,41 @@
+"""The command line: one function a command.
+
+Exit status: 0 when all went well, 1 when some of several files could not be used (each is named), 2 when
+nothing could be done. An error that the user can mend is one line, without a traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from vcae.cli.codes import embed
+from vcae.cli.console import err
+from vcae.cli.convert import convert, reconstruct
+from vcae.cli.demo import demo
+from vcae.cli.evaluate import bench, evaluate, probe, trials
+from vcae.cli.export import export
+from vcae.cli.live import stream
+from vcae.cli.voices import mix, voice
+from vcae.errors import VcaeError
+
+COMMANDS = (convert, stream, reconstruct, embed, voice, mix, trials, evaluate, bench, probe, export, demo)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line, on these words or on those that were typed."""
+    app = tyro.extras.SubcommandApp()
+    for command in COMMANDS:
+        app.command(command)
+    try:
+        app.cli(
+            args=args,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            prog="vcae",
+            description="Voice conversion with a feature-disentangling autoencoder.",
+        )
+    except VcaeError as error:
+        err.print(f"vcae: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

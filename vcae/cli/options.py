@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from vcae.errors import VcaeError
+from vcae.inference.converter import Converter, load
+
+Weights = Annotated[Path | None, arg(help="folder of weights that training wrote; default: the bundled")]
+
+
+Device = Annotated[str, arg(help="where to compute: cpu, cuda, cuda:1, mps")]
+
+
+References = Annotated[
+    tuple[Path, ...], arg(help="recordings of the target speaker, or one .voice file", metavar="REF")
+]
+
+
+Sources = Positional[tuple[Path, ...]]
+
+
+def load_converter(weights: Path | None, device: str) -> Converter:
+    """The converter of a folder of weights, or the bundled one, on a device. Raises VcaeError."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError):
+        raise VcaeError(f"there is no device '{device}' here; use --device cpu") from None
+    return load(weights, device)

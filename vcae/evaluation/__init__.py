@@ -1,0 +1,1 @@
+"""Evaluation: trials, systems, metrics, probes, reports and benchmarks."""

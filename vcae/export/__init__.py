@@ -1,0 +1,1 @@
+"""ONNX graphs and an example that runs them without torch."""

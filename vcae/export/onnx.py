@@ -1,0 +1,161 @@
+"""The networks as ONNX graphs, and beside them an example that converts without torch and without vcae.
+
+Every network becomes a graph for recordings of any length (`content.onnx`), and every causal one another for
+two frames at a time (`content_stream.onnx`), its cache being tensors that go in and come out; what they begin
+with lies beside it (`content_stream.npz`). Cutting a signal into windows, adding up the phase of F0, and
+overlapping and adding what comes out are left to whoever runs them; `convert.py` shows how.
+
+Needs the extra `export`.
+"""
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor
+from torch.export import Dim
+
+from vcae.audio import LEVEL
+from vcae.files import new_folder
+from vcae.inference.converter import Converter
+from vcae.inference.traced import Network
+from vcae.inference.voice import BEYOND
+from vcae.model.bottleneck import VQ
+from vcae.model.config import AutoencoderConfig
+from vcae.model.mel import LogMel
+from vcae.model.prosody import LOG_MIDDLE
+from vcae.model.speaker import SpeakerCode
+
+EXAMPLE = Path(__file__).with_name("convert.py")
+"""What becomes `convert.py`."""
+
+
+def export_onnx(converter: Converter, folder: Path) -> None:
+    """Write graphs, `manifest.json` and `convert.py` into a folder, which must be new or empty.
+
+    Raises OutputError.
+    """
+    config = converter.autoencoder.config
+    about = {
+        "made_by": converter.made_by,
+        "sample_rate": config.mel.sample_rate,
+        "win_length": config.mel.win_length,
+        "hop_length": config.mel.hop_length,
+        "delay": converter.delay,
+        "prosody_delay": converter.autoencoder.config.delay,
+        "level": LEVEL,
+        "beyond": BEYOND,
+    }
+    # Traced as for long signals: what is done only to few frames at once, to be quicker, is left out.
+    any_length = shapes(config, Dim("steps", min=2048, max=2**24))
+    with new_folder(folder) as unfinished, torch.no_grad(), _quiet():
+        for name, network in networks(converter).items():
+            inputs = network.zeros(shapes(config, 4096))
+            _write(unfinished / f"{name}.onnx", network, inputs, any_length)
+            two_frames = network.zeros(shapes(config, 1))
+            begin = network.keep_cache(two_frames)
+            if begin:
+                path = unfinished / f"{name}_stream.onnx"
+                _write(path, network, two_frames | begin)
+                arrays: dict[str, Any] = {key: x.numpy() for key, x in begin.items()}
+                np.savez(path.with_suffix(".npz"), **arrays)
+        (unfinished / "manifest.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        shutil.copyfile(EXAMPLE, unfinished / "convert.py")
+
+
+def shapes(config: AutoencoderConfig, steps: Any) -> dict[str, tuple[Any, ...]]:
+    """Of what goes from graph to graph, for so many steps of two frames."""
+    mel, frames = config.mel, 2 * steps
+    return {
+        "windows": (1, frames, mel.win_length),
+        "mel": (1, mel.n_mels, frames),
+        "z": (1, config.content_dim, steps),
+        "prosody": (1, 3, frames),
+        "phase": (1, frames),
+        "embedding": (1, config.speaker_dim),
+        "tokens": (1, config.token_dim, config.tokens),
+    }
+
+
+def networks(converter: Converter) -> dict[str, Network]:
+    """What becomes a graph, on the CPU."""
+    auto, vocoder = deepcopy(converter.autoencoder).cpu().float(), deepcopy(converter.vocoder).cpu()
+    log_mel = LogMel(auto.config.mel).double()  # as the converter's
+    # Of the prosody encoder, which is in float64 there, only the mean of the pitches is here, since
+    # onnxruntime has no GELU in float64. It is what matters: else F0 is a little off, which adds up. And
+    # since torch.onnx rounds every number to float32, the pitches are given what that takes off LOG_MIDDLE.
+    rounded = LOG_MIDDLE - torch.tensor(LOG_MIDDLE).item()
+    auto.prosody.pitches = auto.prosody.pitches.double() + rounded
+    if isinstance(auto.bottleneck, VQ):
+        codebook = auto.bottleneck.quantiser._codebook
+        del codebook.initted  # a tensor, on whose value a graph cannot branch
+        codebook.initted = True
+    return {
+        "log_mel": Network(lambda x, cache: log_mel.of_windows(x), "windows", "mel", log_mel=log_mel),
+        "content": Network(
+            lambda mel, cache: auto.bottleneck(auto.content(mel, cache)).z,
+            "mel",
+            "z",
+            content=auto.content,
+            bottleneck=auto.bottleneck,
+        ),
+        "prosody": Network(
+            lambda mel, cache: auto.prosody(mel, cache), "mel", "prosody", prosody=auto.prosody
+        ),
+        "speaker": Network(
+            lambda mel, cache: auto.speaker.encode(mel), "mel", "embedding tokens", speaker=auto.speaker
+        ),
+        "decoder": Network(
+            lambda z, prosody, e, t, cache: auto.decode(z, prosody, SpeakerCode(e, t), cache),
+            "z prosody embedding tokens",
+            "mel",
+            decoder=auto.decoder,
+        ),
+        "vocoder": Network(vocoder.windows, "mel prosody phase", "windows", vocoder=vocoder),
+    }
+
+
+def _write(
+    path: Path, network: Network, inputs: dict[str, Tensor], shapes: dict[str, tuple[Any, ...]] | None = None
+) -> None:
+    """The graph of a network for the shapes of some inputs, or for others where these are not numbers."""
+    varying = None
+    if shapes is not None:
+        varying = tuple(
+            {axis: size for axis, size in enumerate(shapes[name]) if not isinstance(size, int)}
+            for name in inputs
+        )
+    caches = [name.replace("cache", "next", 1) for name in inputs if name not in network.inputs]
+    program: Any = torch.onnx.export(
+        network,
+        tuple(inputs.values()),
+        dynamic_shapes=varying and (varying,),
+        input_names=list(inputs),
+        output_names=[*network.outputs, *caches],
+        opset_version=20,
+        verbose=False,
+    )
+    ClearMetadataAndDocStringPass()(program.model)  # which tells where torch is installed
+    program.save(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch says of packages that it misses, and of its own code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)

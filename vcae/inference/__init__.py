@@ -1,0 +1,1 @@
+"""Trained networks in use: checkpoints, voices, streaming and conversion."""

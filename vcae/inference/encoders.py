@@ -1,0 +1,37 @@
+"""The encoders by themselves, for embeddings."""
+
+from pathlib import Path
+from typing import Self
+
+from vcae.inference.checkpoint import BUNDLED, load_autoencoder
+from vcae.model import content, speaker
+
+
+class SpeakerEncoder(speaker.SpeakerEncoder):
+    """`vcae.model.speaker.SpeakerEncoder`, with trained weights on request."""
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path | None = None) -> Self:
+        """The bundled speaker encoder, or that of a folder that training wrote, in eval mode.
+
+        Raises CheckpointError.
+        """
+        whole = load_autoencoder(Path(model or BUNDLED) / "autoencoder.safetensors")
+        encoder = cls.of(whole.config)
+        encoder.load_state_dict(whole.speaker.state_dict())
+        return encoder.eval()
+
+
+class ContentEncoder(content.ContentEncoder):
+    """`vcae.model.content.ContentEncoder`, with trained weights on request."""
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path | None = None) -> Self:
+        """The bundled content encoder, or that of a folder that training wrote, in eval mode.
+
+        Raises CheckpointError.
+        """
+        whole = load_autoencoder(Path(model or BUNDLED) / "autoencoder.safetensors")
+        encoder = cls.of(whole.config)
+        encoder.load_state_dict(whole.content.state_dict())
+        return encoder.eval()

@@ -1,0 +1,78 @@
+"""All networks between samples and samples; in their middle the pitch is moved, by whoever streams."""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from vcae.inference.traced import Network, Traced
+from vcae.model.autoencoder import Autoencoder
+from vcae.model.decoder import Style
+from vcae.model.mel import LogMel
+from vcae.model.speaker import SpeakerCode
+from vcae.model.state import Cache
+from vcae.model.vocoder import Vocoder
+
+
+class Chain:
+    """log_mel, autoencoder and vocoder, from one block to the next. Blocks are whole steps."""
+
+    def __init__(self, log_mel: LogMel, autoencoder: Autoencoder, vocoder: Vocoder) -> None:
+        self.log_mel, self.autoencoder, self.vocoder = log_mel, autoencoder, vocoder
+        self.sample_rate = log_mel.config.sample_rate
+        self.stride = autoencoder.content.stride
+        """Mel frames of a step."""
+        self.step = log_mel.config.hop_length * self.stride
+        """Samples of a step."""
+        self.delay = vocoder.delay + autoencoder.config.delay * log_mel.config.hop_length
+        """How many samples late the output is."""
+        self._traced: tuple[Traced, Traced] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.log_mel.window.device
+
+    def trace(self) -> None:
+        """From now on, have TorchScript run what is given a single step. Takes a second."""
+        config = self.autoencoder.config
+        networks = {"log_mel": self.log_mel, "autoencoder": self.autoencoder, "vocoder": self.vocoder}
+        wav = torch.zeros(1, 1, self.step, device=self.device)
+        embedding = torch.zeros(1, config.speaker_dim, device=self.device)
+        tokens = torch.zeros(1, config.token_dim, config.tokens, device=self.device)
+        with torch.no_grad():
+            z, prosody = self.analyse(wav, {})
+            style = self.autoencoder.decoder.style(SpeakerCode(embedding, tokens))
+        self._traced = (
+            Traced(Network(self._analyse, "wav", "z prosody", **networks), {"wav": wav}),
+            Traced(
+                Network(self._synthesise, "z prosody style", "wav", **networks),
+                {"z": z, "prosody": prosody, "style": style},
+            ),
+        )
+
+    def analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        """(1, 1, N) -> content code (1, D, T), T steps, and prosody (1, 3, stride * T)."""
+        if self._traced and wav.shape[-1] == self.step:
+            z, prosody = self._traced[0](wav, cache=cache)
+            return z, prosody
+        return self._analyse(wav, cache)
+
+    def synthesise(self, z: Tensor, prosody: Tensor, style: Style, cache: Cache) -> Tensor:
+        """What `analyse` gives, in a voice -> (1, 1, N), `delay` samples late."""
+        if self._traced and z.shape[-1] == 1:
+            return self._traced[1](z, prosody, style, cache=cache)[0]
+        return self._synthesise(z, prosody, style, cache)
+
+    def speaker(self, wav: Tensor) -> SpeakerCode:
+        """Who speaks: (1, 1, N), a step or more -> speaker code."""
+        return self.autoencoder.speaker.encode(self.log_mel(wav))
+
+    def _analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        code, prosody = self.autoencoder.encode(self.log_mel(wav, cache), cache)
+        return code.z, prosody
+
+    def _synthesise(self, z: Tensor, prosody: Tensor, style: Style, cache: Cache) -> Tensor:
+        # A graph hands the style over as a mere tuple.
+        mel = self.autoencoder.decode(z, prosody, Style(*style), cache)
+        return cast(Tensor, self.vocoder(mel, prosody, cache))

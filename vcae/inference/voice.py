@@ -1,0 +1,101 @@
+"""A voice: speaker code, F0 statistics, and the file that a user keeps."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vcae.errors import VcaeError
+from vcae.files import TensorFileError, check_output, load_tensors, save_tensors
+from vcae.model.prosody import PRIOR, F0Statistics
+from vcae.model.speaker import SpeakerCode
+
+BEYOND = 0.45
+"""How far past a voice its code is put, of the way from the source's own; chosen on development speakers."""
+
+
+class VoiceError(VcaeError):
+    """A voice that cannot be made or used. One line that names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Whose voice to speak in: speaker code, F0 statistics, and which weights they belong to.
+
+    embedding: (E,), unit norm. tokens: (token_dim, tokens).
+    """
+
+    embedding: Tensor
+    tokens: Tensor
+    f0: F0Statistics
+    made_by: str
+
+    def save(self, path: str | Path) -> None:
+        """Write to a file NAME.voice (safetensors). Raises OutputError."""
+        check_output(Path(path), [".voice"])
+        about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by}
+        save_tensors(Path(path), {"embedding": self.embedding, "tokens": self.tokens}, about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Voice":
+        """Read what `save` wrote. Raises VoiceError for anything else."""
+        try:
+            tensors, about = load_tensors(Path(path))
+            return cls(tensors["embedding"], tensors["tokens"], F0Statistics(**about["f0"]), about["made_by"])
+        except (TensorFileError, KeyError, TypeError) as error:
+            reason = error.reason if isinstance(error, TensorFileError) else "something else is in it"
+            raise VoiceError(f"{path}: not a voice ({reason}); make one with `vcae voice`") from error
+
+    @classmethod
+    def mix(
+        cls, voices: Sequence["Voice"], weights: Sequence[float] | None = None, pool_pitch: bool = False
+    ) -> "Voice":
+        """A voice between others, by weights that need not sum to 1 (default: equal).
+
+        Its F0 mean and spread lie between theirs too; with `pool_pitch` the voices are of one speaker, and
+        their voiced frames are put together. Raises VoiceError for no voices, weights that do not fit or
+        are negative, and voices of different weights.
+        """
+        weights = [1.0] * len(voices) if weights is None else list(weights)
+        if not voices or len(weights) != len(voices):
+            raise VoiceError(f"{len(voices)} voices with {len(weights)} weights; give one weight a voice")
+        if not all(0 <= w < math.inf for w in weights) or sum(weights) <= 0:
+            raise VoiceError(f"weights {weights} cannot be mixed; give numbers from 0 on, not all 0")
+        if len({v.made_by for v in voices}) > 1:
+            raise VoiceError("voices made with different weights cannot be mixed; make them again with one")
+        shares = [w / sum(weights) for w in weights]
+        if pool_pitch:
+            f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
+        else:
+            mean, std, frames = (
+                sum(s * x for s, x in zip(shares, values, strict=True))
+                for values in zip(*((v.f0.mean, v.f0.std, v.f0.frames) for v in voices), strict=True)
+            )
+            f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR  # which they hold already
+        return cls(*_weighed(voices, shares), f0, voices[0].made_by)
+
+    def instead_of(self, own: "Voice", strength: float = 1.0) -> "Voice":
+        """What to give the decoder, that speech in the voice `own` comes out in this one.
+
+        Content leaves some of `own` in what is decoded. At strength 1 the code is therefore further from it
+        than this voice's, by `BEYOND` of the way (as classifier-free guidance extrapolates, Ho and Salimans,
+        2022); at 0 it is `own`. F0 statistics are a mix. Raises VoiceError where the two were made with
+        different weights.
+        """
+        mixed = Voice.mix([own, self], [1 - strength, strength])
+        away = (1 + BEYOND) * strength
+        return Voice(*_weighed([own, self], [1 - away, away]), mixed.f0, self.made_by)
+
+
+def _weighed(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:
+    """The weighed sum of speaker codes: (E,), its norm 1 again, and (token_dim, tokens)."""
+    embedding, tokens = (
+        torch.stack([getattr(v, name) for v in voices], dim=-1) @ torch.tensor(weights)
+        for name in ("embedding", "tokens")
+    )
+    return SpeakerCode(F.normalize(embedding, dim=0), tokens)

@@ -1,0 +1,1 @@
+"""Live conversion between a microphone and a loudspeaker."""

@@ -1,0 +1,1 @@
+"""Networks and what they compute on: tensors only, no files and no devices."""

@@ -1,0 +1,84 @@
+"""Sizes of the networks and geometry of the mel spectrogram, as they are stored in a checkpoint."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """Geometry of a log-mel spectrogram: HTK mel scale, no norm, magnitude, natural log.
+
+    Lengths are in samples. `floor` is the magnitude below which the log is clipped. `mean` and `std` are
+    those of speech in this geometry; networks see and predict `standardise`d values.
+    """
+
+    sample_rate: int = 16_000
+    n_fft: int = 1024
+    win_length: int = 640
+    hop_length: int = 160
+    n_mels: int = 80
+    centred: bool = False
+    floor: float = 1e-3
+    mean: float = -0.7
+    std: float = 2.3
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    def frames(self, samples: int) -> int:
+        """How many frames a signal of so many samples has."""
+        return 1 + samples // self.hop_length if self.centred else -(-samples // self.hop_length)
+
+    def standardise(self, mel: Tensor) -> Tensor:
+        """Log-mel to about zero mean and unit variance."""
+        return (mel - self.mean) / self.std
+
+    def unstandardise(self, x: Tensor) -> Tensor:
+        """The inverse of `standardise`."""
+        return x * self.std + self.mean
+
+
+PRESETS: dict[str, MelConfig] = {
+    # Windows end with their frame's hop, so nothing waits for the future: the bundled weights.
+    "16k": MelConfig(),
+    # The convention of Vocos (https://github.com/gemelo-ai/vocos), so that 24 kHz vocoders drop in.
+    "24k": MelConfig(24_000, 1024, 1024, 256, 100, centred=True, floor=1e-7, mean=-1.5, std=3.5),
+}
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of an `Autoencoder`. `delay` is L, in mel frames: output frame t describes frame t - L.
+
+    `expansion`: hidden channels of a block, in widths, of the content encoder and of the decoder.
+    `bottleneck` names one of `vcae.bottleneck.BOTTLENECKS` under "kind"; the rest are its options.
+    """
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    delay: int = 2
+    content_width: int = 192
+    content_dim: int = 64
+    bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
+    prosody_width: int = 96
+    speaker_width: int = 192
+    speaker_dim: int = 192
+    tokens: int = 12
+    token_dim: int = 64
+    decoder_width: int = 192
+    expansion: int = 4
+
+
+@dataclass(frozen=True)
+class VocoderConfig:
+    """Sizes of a `Vocoder`."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    width: int = 192
+    hidden: int = 512
+    blocks: int = 6
+    shape_points: int = 15
+    """In how many points of a window, with straight lines between them, its loudness is shaped."""

@@ -1,0 +1,43 @@
+"""What is said: a causal encoder from mel to a code at half the frame rate."""
+
+from typing import Self
+
+from torch import Tensor, nn
+
+from vcae.model.config import AutoencoderConfig, MelConfig
+from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, RecursiveNorm, Stack
+from vcae.model.state import Cache
+
+
+class ContentEncoder(nn.Module):
+    """(B, n_mels, T) -> (B, dim, T / 2); T must be even. Channels are normalised over the last 3 s or so.
+
+    What it says of a frame it may say `delay` mel frames later, the training target being delayed.
+    """
+
+    stride = 2
+
+    def __init__(self, mel: MelConfig, width: int = 256, hidden: int = 512, dim: int = 64) -> None:
+        super().__init__()
+        self.mel = mel
+        self.input = Conv1d(mel.n_mels, width, 3)
+        self.fine = Stack(width, hidden, [1, 1, 1])
+        self.down = Conv1d(width, width, 4, stride=self.stride)
+        self.coarse = Stack(width, hidden, [1, 1, 2, 2, 4, 1, 1])
+        self.norm = ChannelNorm(width)
+        self.output = Pointwise(width, dim)
+        self.over_time = RecursiveNorm(dim, time_constant=3 * mel.frame_rate / self.stride)
+
+    @classmethod
+    def of(cls, config: AutoencoderConfig) -> Self:
+        """The content encoder of an autoencoder of this configuration."""
+        width = config.content_width
+        return cls(config.mel, width, config.expansion * width, config.content_dim)
+
+    def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, n_mels, T) -> (B, dim, T / 2)."""
+        if mel.shape[-1] % self.stride:
+            raise ValueError(f"the content encoder takes an even number of frames, not {mel.shape[-1]}")
+        x = self.fine(self.input(self.mel.standardise(mel), cache), cache)
+        x = self.coarse(self.down(x, cache), cache)
+        return self.over_time(self.output(self.norm(x)), cache)

@@ -1,0 +1,98 @@
+"""Any content in any voice: the shared mel decoder."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae.model.config import MelConfig
+from vcae.model.harmonics import Ripple
+from vcae.model.layers import ChannelNorm, Conv1d, Modulation, Pointwise, Stack
+from vcae.model.prosody import features
+from vcae.model.speaker import SpeakerCode
+from vcae.model.state import Cache
+
+
+class Style(NamedTuple):
+    """What follows from a speaker alone, for as long as the speaker stays.
+
+    timbre: keys and values of each attention, 2 x (B, heads, K, C / heads). coarse, fine: what FiLM does in
+    each block.
+    """
+
+    timbre: list[tuple[Tensor, Tensor]]
+    coarse: list[Modulation]
+    fine: list[Modulation]
+
+
+class TimbreAttention(nn.Module):
+    """Every frame looks up the timbre tokens: x (B, C, T), keys and values of K tokens -> (B, C, T)."""
+
+    def __init__(self, width: int, token_dim: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = ChannelNorm(width)
+        self.query = Pointwise(width, width)
+        self.key_value = Pointwise(token_dim, 2 * width)
+        self.output = Pointwise(width, width)
+
+    def look_up(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of tokens: (B, token_dim, K) -> 2 x (B, heads, K, C / heads)."""
+        key, value = self.key_value(tokens).chunk(2, dim=1)
+        return self._by_head(key), self._by_head(value)
+
+    def forward(self, x: Tensor, looked_up: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, C, T), 2 x (B, heads, K, C / heads) -> (B, C, T)."""
+        y = F.scaled_dot_product_attention(self._by_head(self.query(self.norm(x))), *looked_up)
+        out: Tensor = x + self.output(y.transpose(2, 3).flatten(1, 2))  # (B, heads, T, C / heads) before
+        return out
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, heads, T, C / heads)."""
+        return x.unflatten(1, (self.heads, -1)).transpose(2, 3)
+
+
+class Decoder(nn.Module):
+    """Code, prosody and a speaker's style to mel: z (B, dim, T / 2), prosody (B, 3, T) -> (B, n_mels, T).
+
+    Half of the blocks run at the code's rate, then prosody joins at the mel's; FiLM throughout. What the
+    network gives is an envelope, and how far the harmonics of F0 stand out of it in each band.
+    """
+
+    def __init__(
+        self,
+        mel: MelConfig,
+        dim: int = 64,
+        width: int = 256,
+        hidden: int = 512,
+        speaker_dim: int = 192,
+        token_dim: int = 64,
+    ) -> None:
+        super().__init__()
+        self.mel = mel
+        self.input = Conv1d(dim, width, 3)
+        self.timbre = nn.ModuleList(TimbreAttention(width, token_dim) for _ in range(2))
+        self.coarse = Stack(width, hidden, [1, 1, 2, 2], condition=speaker_dim)
+        self.prosody = Conv1d(3, width, 5)
+        self.fine = Stack(width, hidden, [1, 1, 1, 2], condition=speaker_dim)
+        self.norm = ChannelNorm(width)
+        self.ripple = Ripple(mel)
+        self.output = Pointwise(width, 2 * mel.n_mels)
+
+    def style(self, speaker: SpeakerCode) -> Style:
+        """What follows from a speaker alone."""
+        return Style(
+            [attention.look_up(speaker.tokens) for attention in self.timbre],  # type: ignore[operator]
+            self.coarse.modulations(speaker.embedding),
+            self.fine.modulations(speaker.embedding),
+        )
+
+    def forward(self, z: Tensor, prosody: Tensor, style: Style, cache: Cache | None = None) -> Tensor:
+        """(B, dim, T / 2), (B, 3, T), style -> (B, n_mels, T)."""
+        before, after = self.timbre
+        x = before(self.input(z, cache), style.timbre[0])
+        x = after(self.coarse(x, cache, style.coarse), style.timbre[1])
+        x = x.repeat_interleave(prosody.shape[-1] // z.shape[-1], dim=-1)  # (B, width, T)
+        x = self.fine(x + self.prosody(features(prosody), cache), cache, style.fine)
+        envelope, depth = self.output(self.norm(x)).chunk(2, dim=1)  # (B, n_mels, T) each
+        return self.mel.unstandardise(envelope + depth * self.ripple(prosody))

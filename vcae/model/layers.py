@@ -1,0 +1,249 @@
+"""Causal convolution, norms and the one residual block that every network here is made of.
+
+Everything takes and gives (B, C, T). Nothing looks at the future unless it is built with `causal=False`,
+and nothing takes statistics over time but `RecursiveNorm`.
+
+In memory the channels of a frame lie side by side where they can, so that what is done frame by frame, which
+is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back, or hand it
+on to each other by `of_frames`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae.model.state import Cache, with_past
+
+FEW_FRAMES = 512
+"""Up to so many, counted over the batch, a convolution is quicker done by hand than by the library."""
+
+
+class Conv1d(nn.Module):
+    """Convolution over time: (B, in, T) -> (B, out, T / stride).
+
+    Causal: output i sees inputs up to stride * (i + 1) - 1. Otherwise the padding is symmetric. Groups are
+    1 or, for a depthwise convolution, as many as channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        causal: bool = True,
+    ) -> None:
+        super().__init__()
+        drawn = nn.Conv1d(in_channels, out_channels, kernel, groups=groups)
+        self.depthwise = groups > 1
+        # Of a depthwise one, (kernel, out), so that it lies in memory as a product over windows reads it.
+        weight = drawn.weight.squeeze(1).mT.contiguous() if self.depthwise else drawn.weight
+        self.weight = nn.Parameter(weight.detach())
+        self.bias = nn.Parameter(drawn.bias.detach())  # type: ignore[union-attr]
+        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self.context = (kernel - 1) * dilation + 1 - stride
+        self.causal = causal
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, in, T) -> (B, out, T / stride)."""
+        return self.of_frames(x.mT, cache).mT
+
+    def of_frames(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, T, in) -> (B, T / stride, out)."""
+        if self.causal:
+            x = with_past(x, self.context, cache, self, dim=1)
+        else:
+            x = F.pad(x, (0, 0, self.context // 2, self.context - self.context // 2))
+        if x.shape[0] * x.shape[1] > FEW_FRAMES and x.dtype != torch.float64:
+            weight = self.weight.mT.unsqueeze(1) if self.depthwise else self.weight  # (out, in or 1, kernel)
+            return F.conv1d(x.mT, weight, self.bias, self.stride, 0, self.dilation, self.groups).mT
+        windows = x.unfold(1, self.context + self.stride, self.stride)  # (B, T / stride, in, span)
+        if self.dilation > 1:
+            windows = windows[..., :: self.dilation]  # (B, T / stride, in, kernel)
+        if self.depthwise:
+            return (windows.mT * self.weight).sum(2) + self.bias
+        return F.linear(windows.flatten(2), self.weight.flatten(1), self.bias)
+
+
+class Pointwise(nn.Linear):
+    """Each frame by itself: (B, in, T) -> (B, out, T)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, T) -> (B, out, T)."""
+        return super().forward(x.mT).mT
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each frame (Ba et al., 2016): (B, C, T) -> (B, C, T)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
+        return super().forward(x.mT).mT
+
+
+Modulation: TypeAlias = tuple[Tensor, Tensor]
+"""What FiLM makes of a condition: scale and shift of each channel, (B, 1, C) each."""
+
+
+class FiLM(nn.Module):
+    """Feature-wise linear modulation (Perez et al., 2018): what a condition (B, E) does to each channel.
+
+    It is apart from its use, since a condition stays while frames come and go.
+    """
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(condition, 2 * channels)
+        nn.init.normal_(self.affine.weight, std=0.02)
+        nn.init.zeros_(self.affine.bias)
+
+    def forward(self, condition: Tensor) -> Modulation:
+        """(B, E) -> 2 x (B, 1, C)."""
+        scale, shift = self.affine(condition).unsqueeze(1).chunk(2, dim=2)
+        return 1 + scale, shift
+
+
+class ConvNeXtBlock(nn.Module):
+    """ConvNeXt block in one dimension (Liu et al., 2022), as in Vocos: (B, C, T) -> (B, C, T).
+
+    With `condition` channels it has a FiLM, which says how each frame is modulated.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        kernel: int = 7,
+        dilation: int = 1,
+        condition: int | None = None,
+        causal: bool = True,
+    ) -> None:
+        super().__init__()
+        self.depthwise = Conv1d(width, width, kernel, dilation=dilation, groups=width, causal=causal)
+        self.norm = nn.LayerNorm(width)
+        self.film = None if condition is None else FiLM(width, condition)
+        self.expand = nn.Linear(width, hidden)
+        self.project = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None) -> Tensor:
+        """(B, C, T), cache, 2 x (B, 1, C) -> (B, C, T)."""
+        return self.of_frames(x.mT, cache, modulation).mT
+
+    def of_frames(
+        self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None
+    ) -> Tensor:
+        """(B, T, C), cache, 2 x (B, 1, C) -> (B, T, C)."""
+        y = self.norm(self.depthwise.of_frames(x, cache))
+        if modulation is not None:
+            scale, shift = modulation
+            y = torch.addcmul(shift, y, scale)
+        # The scale goes to the weights, which are fewer, or in a frozen graph nothing but numbers.
+        weight, bias = self.scale.unsqueeze(1) * self.project.weight, self.scale * self.project.bias
+        return x + F.linear(F.gelu(self.expand(y)), weight, bias)
+
+
+class Stack(nn.Module):
+    """Residual blocks one after the other, a dilation each: (B, C, T) -> (B, C, T)."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        dilations: Iterable[int],
+        condition: int | None = None,
+        causal: bool = True,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(width, hidden, dilation=d, condition=condition, causal=causal) for d in dilations
+        )
+
+    def modulations(self, condition: Tensor) -> list[Modulation]:
+        """What a condition does in each block: (B, E) -> 2 x (B, 1, C) a block."""
+        return [block.film(condition) for block in self.blocks]  # type: ignore[operator]
+
+    def forward(
+        self, x: Tensor, cache: Cache | None = None, modulations: Sequence[Modulation] | None = None
+    ) -> Tensor:
+        """(B, C, T), cache, what `modulations` gives -> (B, C, T)."""
+        x = x.mT  # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block.of_frames(x, cache, modulations[i] if modulations else None)  # type: ignore[operator]
+        return x.mT
+
+
+class RecursiveNorm(nn.Module):
+    """Normalise each channel by a running mean and variance: (B, C, T) -> (B, C, T).
+
+    The statistics are exponential averages over the past (and the frame itself), in float32. They start from
+    those of the training corpus, tracked as in batch norm, which count as `prior` frames: a few, since what
+    stays the same over an utterance is the speaker. `time_constant` is in frames too.
+    """
+
+    chunk = 128
+    mean: Tensor
+    variance: Tensor
+    weights: Tensor
+    decay: Tensor
+
+    def __init__(
+        self, channels: int, time_constant: float, prior: float = 2.0, momentum: float = 0.01
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(channels, 1))
+        self.register_buffer("variance", torch.ones(channels, 1))
+        keep, steps = 1 - 1 / time_constant, torch.arange(self.chunk)
+        age = steps - steps[:, None]  # of input s at output t, (s, t)
+        weights = torch.where(age >= 0, keep ** age.clamp(min=0), 0.0)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("decay", keep ** (steps + 1), persistent=False)  # of the start
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            if self.training:
+                self._track(x.detach())
+            state = {"count": x.new_full((1, 1), self.prior), "mean": self.mean, "variance": self.variance}
+            if cache is not None:
+                state = {name: cache.get((self, name), start) for name, start in state.items()}
+            before = state["count"]
+            count = self._sum(x.new_ones(1, 1, x.shape[-1]), before)  # of frames behind each average
+            mean = self._sum(x, state["mean"] * before) / count
+            centred = x - mean
+            variance = self._sum(centred.square(), state["variance"] * before) / count
+            if cache is not None:
+                for name, y in (("count", count), ("mean", mean), ("variance", variance)):
+                    cache[self, name] = y[..., -1:].clone()
+            return centred * torch.rsqrt(variance + 1e-4)
+
+    @torch.no_grad()
+    def _track(self, x: Tensor) -> None:
+        mean = x.mean((0, 2)).unsqueeze(-1)
+        self.mean.lerp_(mean, self.momentum)
+        self.variance.lerp_((x - self.mean).square().mean((0, 2)).unsqueeze(-1), self.momentum)
+
+    def _sum(self, x: Tensor, start: Tensor) -> Tensor:
+        """y[t] = keep y[t - 1] + x[t]: (B, C, T) -> (B, C, T).
+
+        A matrix product within each chunk, then one from chunk to chunk.
+        """
+        frames, chunk = x.shape[-1], self.chunk
+        if frames <= chunk:
+            return x @ self.weights[:frames, :frames] + start * self.decay[:frames]
+        pieces = F.pad(x, (0, -frames % chunk)).unflatten(-1, (-1, chunk))  # (B, C, chunks, chunk)
+        within = pieces @ self.weights
+        ends = torch.cat([start.expand(len(x), -1, 1), within[..., :-1, -1]], dim=-1)  # (B, C, chunks)
+        at = torch.arange(ends.shape[-1], device=x.device)
+        age = at - at[:, None]
+        before = ends @ torch.where(age >= 0, self.decay[-1] ** age.clamp(min=0), 0.0)
+        y: Tensor = within + before.unsqueeze(-1) * self.decay
+        return y.flatten(-2)[..., :frames]

@@ -1,0 +1,79 @@
+"""The one front end: waveform to log-mel spectrogram."""
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae.model.config import MelConfig
+from vcae.model.state import Cache, with_past
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram: (B, 1, N) in [-1, 1] -> (B, n_mels, T).
+
+    Causal presets: frame t sees samples up to hop_length * (t + 1), T = ceil(N / hop_length), and with a
+    cache N must be a whole number of hops. Centred presets: frame t is centred on sample hop_length * t,
+    the ends are reflected, T = 1 + N // hop_length, and there is no streaming.
+
+    Raises ValueError for a cache with a centred preset or with a ragged block.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        from torchaudio.functional import melscale_fbanks  # costs half of what torch itself does
+
+        self.config = config
+        filterbank = melscale_fbanks(
+            config.n_fft // 2 + 1, 0.0, config.sample_rate / 2, config.n_mels, config.sample_rate
+        )
+        self.register_buffer("filterbank", filterbank, persistent=False)  # (n_fft / 2 + 1, n_mels)
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+
+    def forward(self, wav: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, 1, N) -> (B, n_mels, T)."""
+        c = self.config
+        if c.centred:
+            if cache is not None:
+                raise ValueError("a centred mel looks ahead and cannot stream; use the 16k preset")
+            wav = F.pad(wav, (c.win_length // 2, c.win_length // 2), mode="reflect")
+        else:
+            ragged = -wav.shape[-1] % c.hop_length
+            if ragged and cache is not None:
+                raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
+            wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
+        return self.of_windows(wav.squeeze(1).unfold(-1, c.win_length, c.hop_length))
+
+    @property
+    def flat(self) -> Tensor:
+        """What a flat spectrum of magnitude 1 gives in each band, not its log: (n_mels,)."""
+        return self.filterbank.sum(0).clamp(min=1e-3)
+
+    def of_windows(self, windows: Tensor) -> Tensor:
+        """The mel of a signal already cut into windows: (B, T, win_length) -> (B, n_mels, T)."""
+        c = self.config
+        with torch.autocast(windows.device.type, enabled=False):
+            spectrum = torch.fft.rfft(windows.to(self.window.dtype) * self.window, n=c.n_fft)
+            mel = magnitude(spectrum) @ self.filterbank  # (B, T, n_mels)
+        return mel.clamp(min=c.floor).log().transpose(1, 2).to(windows.dtype)  # (B, n_mels, T)
+
+
+def magnitude(spectrum: Tensor) -> Tensor:
+    """Absolute values of a complex tensor, real, of the same shape; on a CPU in an eighth of the time that
+    `abs` takes. What keeps the gradient finite at zero is far below what float32 sound holds.
+    """
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-20).sqrt()
+
+
+@cache
+def cosines(size: int, count: int, device: torch.device) -> Tensor:
+    """The first rows of the orthonormal DCT-II, (count, size)."""
+    k, n = torch.arange(count)[:, None], torch.arange(size)[None]
+    rows = torch.cos(math.pi / size * (n + 0.5) * k) * (2 / size) ** 0.5
+    rows[0] /= 2**0.5
+    return rows.to(device)

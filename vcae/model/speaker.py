@@ -1,0 +1,67 @@
+"""Who says it: the speaker encoder, and the `Voice` that a user keeps in a file."""
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae.model.config import AutoencoderConfig, MelConfig
+from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
+
+
+class SpeakerCode(NamedTuple):
+    """embedding: (B, E), unit norm, for FiLM and comparison. tokens: (B, token_dim, tokens), timbre."""
+
+    embedding: Tensor
+    tokens: Tensor
+
+
+class SpeakerEncoder(nn.Module):
+    """Who speaks, from a mel of any level and of 2 frames or more: (B, n_mels, T) -> (B, dim).
+
+    The embedding pools mean and spread under a learned attention (attentive statistics pooling, Okabe et
+    al., 2018); every timbre token pools what its own learned query finds.
+    """
+
+    def __init__(
+        self,
+        mel: MelConfig,
+        width: int = 256,
+        hidden: int = 512,
+        dim: int = 192,
+        tokens: int = 12,
+        token_dim: int = 64,
+    ) -> None:
+        super().__init__()
+        self.mel = mel
+        self.input = Conv1d(mel.n_mels, width, 4, stride=2, causal=False)
+        self.blocks = Stack(width, hidden, [1, 2, 1, 3], causal=False)
+        self.norm = ChannelNorm(width)
+        self.attention = Pointwise(width, 1 + tokens)
+        self.embedding = nn.Linear(2 * width, dim)
+        # Without it all embeddings start out, and long stay, in one narrow cone.
+        self.centre = nn.BatchNorm1d(dim, affine=False)
+        self.timbre = Pointwise(width, token_dim)
+
+    @classmethod
+    def of(cls, config: AutoencoderConfig) -> Self:
+        """The speaker encoder of an autoencoder of this configuration."""
+        c = config
+        return cls(c.mel, c.speaker_width, 2 * c.speaker_width, c.speaker_dim, c.tokens, c.token_dim)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """(B, n_mels, T) -> (B, dim)."""
+        return self.encode(mel).embedding
+
+    def encode(self, mel: Tensor) -> SpeakerCode:
+        """The embedding and the timbre tokens of (B, n_mels, T)."""
+        x = self.mel.standardise(mel)
+        x = x - x.mean((1, 2), keepdim=True)  # how loud a recording is says nothing of the speaker
+        x = self.norm(self.blocks(self.input(x)))  # (B, width, T / 2)
+        weights = self.attention(x).softmax(-1)  # (B, 1 + tokens, T / 2)
+        mean = x @ weights[:, 0].unsqueeze(-1)  # (B, width, 1)
+        variance = (x - mean).square() @ weights[:, 0].unsqueeze(-1)
+        pooled = torch.cat([mean, (variance + 1e-5).sqrt()], dim=1).squeeze(-1)  # (B, 2 width)
+        tokens = self.timbre(x) @ weights[:, 1:].transpose(1, 2)  # (B, token_dim, tokens)
+        return SpeakerCode(F.normalize(self.centre(self.embedding(pooled)), dim=1), tokens)

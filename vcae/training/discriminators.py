@@ -1,0 +1,91 @@
+"""The adversaries of training: they tell natural mels and sound from generated ones."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from vcae.model.mel import magnitude
+from vcae.training.losses import Scores
+
+
+def _convolutions(layers: Sequence[tuple[int, int, tuple[int, int], tuple[int, int]]]) -> nn.ModuleList:
+    """2-D convolutions, each (in, out, kernel, stride), padded to keep what the stride leaves."""
+    return nn.ModuleList(
+        weight_norm(nn.Conv2d(i, o, k, s, padding=(k[0] // 2, k[1] // 2))) for i, o, k, s in layers
+    )
+
+
+class MelDiscriminator(nn.Module):
+    """Judges patches of a mel, knowing the speaker (projection, Miyato and Koyama, 2018).
+
+    mel (B, n_mels, T) standardised, speaker (B, E) -> one score map (B, patches).
+    """
+
+    def __init__(self, speaker_dim: int, channels: int = 32) -> None:
+        super().__init__()
+        c = channels
+        self.layers = _convolutions(
+            [
+                (1, c, (5, 3), (2, 1)),
+                (c, 2 * c, (5, 3), (2, 2)),
+                (2 * c, 4 * c, (5, 3), (2, 2)),
+                (4 * c, 4 * c, (3, 3), (2, 1)),
+            ]
+        )
+        self.score = nn.Conv2d(4 * c, 1, (3, 3), padding=1)
+        self.speaker = nn.Linear(speaker_dim, 4 * c, bias=False)
+
+    def forward(self, mel: Tensor, speaker: Tensor) -> Scores:
+        """(B, n_mels, T), (B, E) -> scores and features."""
+        x = mel.unsqueeze(1)  # (B, 1, n_mels, T)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.1)
+            features.append(x)
+        known = (x * self.speaker(speaker)[:, :, None, None]).sum(1, keepdim=True) / x.shape[1] ** 0.5
+        return [(self.score(x) + known).flatten(1)], features
+
+
+class SpectrumDiscriminator(nn.Module):
+    """Judges complex STFTs at several resolutions (as EnCodec, Defossez et al., 2022).
+
+    wav (B, 1, N) -> a score map a resolution.
+    """
+
+    def __init__(self, sizes: Sequence[int] = (320, 640, 1280), channels: int = 32) -> None:
+        super().__init__()
+        c = channels
+        self.sizes = tuple(sizes)
+        self.stacks = nn.ModuleList(
+            _convolutions(
+                [
+                    (2, c, (7, 5), (2, 1)),
+                    (c, c, (5, 3), (2, 1)),
+                    (c, c, (5, 3), (2, 2)),
+                    (c, c, (5, 3), (2, 1)),
+                ]
+            )
+            for _ in sizes
+        )
+        self.scores = nn.ModuleList(nn.Conv2d(c, 1, (3, 3), padding=1) for _ in sizes)
+
+    def forward(self, wav: Tensor) -> Scores:
+        """(B, 1, N) -> scores and features."""
+        scores, features = [], []
+        for size, layers, score in zip(self.sizes, self.stacks, self.scores, strict=True):
+            window = torch.hann_window(size, device=wav.device)
+            with torch.autocast(wav.device.type, enabled=False):
+                spectrum = torch.stft(
+                    wav.squeeze(1).float(), size, size // 4, window=window, return_complex=True
+                )
+            # Compressed magnitudes, so that loud vowels do not hide the rest.
+            spectrum = spectrum * (magnitude(spectrum) + 1e-3) ** -0.6
+            x = torch.stack([spectrum.real, spectrum.imag], dim=1)  # (B, 2, bins, frames)
+            for layer in layers:  # type: ignore[attr-defined]
+                x = F.leaky_relu(layer(x), 0.1)
+                features.append(x)
+            scores.append(score(x).flatten(1))
+        return scores, features

@@ -1,0 +1,160 @@
+"""What training minimises: pure functions of tensors, each a scalar, and the margin classifier."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcae.model.layers import Conv1d
+from vcae.model.mel import magnitude
+
+Scores = tuple[list[Tensor], list[Tensor]]
+"""What a discriminator gives: score maps, and the features on the way to them."""
+
+
+def stft_loss(predicted: Tensor, target: Tensor, sizes: Sequence[int] = (256, 512, 1024)) -> Tensor:
+    """Multi-resolution STFT distance (Yamamoto et al., 2020): L1 of log-magnitudes, and of magnitudes
+    relative to the target's mean. Both (B, 1, N).
+    """
+    total = predicted.new_zeros(())
+    for size in sizes:
+        window = torch.hann_window(size, device=predicted.device)
+        p, t = (
+            magnitude(torch.stft(x.squeeze(1).float(), size, size // 4, window=window, return_complex=True))
+            for x in (predicted, target)
+        )
+        total = (
+            total + F.l1_loss((p + 1e-3).log(), (t + 1e-3).log()) + (p - t).abs().mean() / (t.mean() + 0.1)
+        )
+    return total / len(sizes)
+
+
+def loudness_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """L1 of loudness, relative to the target's mean, by a power law (Stevens, 1957): of a log-mel two thirds
+    are too soft to say anything, and count as much as the rest in an L1 of logarithms. Both (B, n_mels, T).
+    """
+    p, t = ((0.3 * x.float()).exp() for x in (predicted, target))
+    return (p - t).abs().mean() / t.mean()
+
+
+def hinge_discriminator(real: Scores, fake: Scores) -> Tensor:
+    """Hinge loss of a discriminator (Lim and Ye, 2017): real scores above 1, fake ones below -1."""
+    each = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real[0], fake[0], strict=True)]
+    return torch.stack(each).mean()
+
+
+def hinge_generator(fake: Scores) -> Tensor:
+    """Hinge loss of a generator: fake scores high."""
+    return torch.stack([-f.mean() for f in fake[0]]).mean()
+
+
+def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """L1 between a discriminator's features of real and fake, relative to the real ones' size."""
+    pairs = zip((r.detach() for r in real), fake, strict=True)
+    return torch.stack([(r - f).abs().mean() / r.abs().mean().clamp(min=1e-3) for r, f in pairs]).mean()
+
+
+def pitch_loss(logits: Tensor, f0: Tensor, pitches: Tensor) -> Tensor:
+    """Cross-entropy of pitch against a Gaussian of a bin around log-F0, over voiced frames.
+
+    logits (B, bins, T), f0 (B, T) in Hz with zero where unvoiced, pitches (bins,) log-F0, evenly spaced.
+    """
+    voiced = f0 > 0
+    distance = (f0.clamp(min=1).log().unsqueeze(1) - pitches[:, None]) / (pitches[1] - pitches[0])
+    wanted = (-distance.square() / 2).softmax(1)  # (B, bins, T)
+    entropy = -(wanted * logits.float().log_softmax(1)).sum(1)  # (B, T)
+    return (entropy * voiced).sum() / voiced.sum().clamp(min=1)
+
+
+class MarginClassifier(nn.Module):
+    """Additive angular margin softmax over speakers (ArcFace, Deng et al., 2019).
+
+    embedding (B, E) of unit norm, speaker (B,) with -1 where unknown -> scalar loss.
+    """
+
+    def __init__(self, dim: int, speakers: int, scale: float = 30.0, margin: float = 0.2) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.05 * torch.randn(speakers, dim))  # small, so that it turns quickly
+        self.scale, self.margin = scale, margin
+
+    def forward(self, embedding: Tensor, speaker: Tensor) -> Tensor:
+        """(B, E), (B,) -> scalar."""
+        cosine = F.linear(embedding.float(), F.normalize(self.weight, dim=1)).clamp(-1 + 1e-6, 1 - 1e-6)
+        own = F.one_hot(speaker.clamp(min=0), len(self.weight)).bool()
+        # cos(angle + margin), and a straight line where that would turn back up
+        inner = torch.cos(torch.acos(cosine) + self.margin)
+        straight = cosine - self.margin * math.sin(self.margin)
+        harder = torch.where(cosine > math.cos(math.pi - self.margin), inner, straight)
+        return known_cross_entropy(self.scale * torch.where(own, harder, cosine), speaker)
+
+
+def known_cross_entropy(logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy over the labels that are known (not -1); zero where none is. Classes in dim 1."""
+    total = F.cross_entropy(
+        logits.float(), label, ignore_index=-1, reduction="sum", label_smoothing=smoothing
+    )
+    return total / (label >= 0).sum().clamp(min=1)
+
+
+def distance(predicted: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """L1 between features of one scale, the mean over all layers."""
+    return torch.stack([F.l1_loss(p, t) for p, t in zip(predicted, target, strict=True)]).mean()
+
+
+def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from the classes that `wanted` tells, mean over frames (as in the
+    distillation of Hinton et al., 2015). Logits, (B, classes, T) each.
+    """
+    log_p, log_q = (x.float().log_softmax(1) for x in (wanted.detach(), logits))
+    return (log_p.exp() * (log_p - log_q)).sum(1).mean()
+
+
+class SpeakerSeeker(nn.Module):
+    """Looks for the speaker in a code: which speaker embedding of the batch goes with which code?
+
+    code (B, D, T), embedding (B, E) of unit norm -> logits (B, B). It matches instead of naming, so that few
+    steps suffice for any number of speakers (as in contrastive predictive coding, van den Oord et al., 2018),
+    and pools mean and spread, where a speaker hides best.
+    """
+
+    def __init__(self, dim: int, embedding_dim: int, width: int = 128, scale: float = 10.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.frames = nn.Sequential(Conv1d(dim, width, 5), nn.GELU())
+        self.guess = nn.Sequential(
+            nn.LayerNorm(2 * width),
+            nn.Linear(2 * width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, embedding_dim),
+        )
+
+    def forward(self, code: Tensor, embedding: Tensor) -> Tensor:
+        """(B, D, T), (B, E) -> (B, B)."""
+        x = self.frames(code).float()
+        pooled = torch.cat([x.mean(2), (x.var(2) + 1e-5).sqrt()], dim=1)  # (B, 2 width)
+        logits: Tensor = self.scale * F.normalize(self.guess(pooled), dim=1) @ embedding.float().T
+        return logits
+
+
+def leak_losses(
+    seeker: SpeakerSeeker, code: Tensor, embedding: Tensor, speaker: Tensor
+) -> tuple[Tensor, Tensor]:
+    """An adversary that looks for the speaker in a code: its own loss, and the encoder's for hiding.
+
+    As a reversed gradient (Ganin and Lempitsky, 2015), but the encoder is rewarded only up to chance: made
+    to mislead the adversary without bound, it forgets what it is for. code (B, D, T), embedding (B, E),
+    speaker (B,), -1 where unknown: nobody has to tell one speaker's examples apart.
+    """
+    own = torch.arange(len(speaker), device=speaker.device)
+    alike = (speaker[:, None] == speaker) & (speaker >= 0) & (own[:, None] != own)
+
+    def loss(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits.masked_fill(alike, -torch.inf), own)
+
+    embedding = embedding.detach()
+    weights = {name: p.detach() for name, p in seeker.named_parameters()}
+    hidden: Tensor = loss(torch.func.functional_call(seeker, weights, (code, embedding)))
+    chance = (len(own) - alike.sum(1)).float().log().mean()
+    return loss(seeker(code.detach(), embedding)), F.relu(0.95 * chance - hidden)

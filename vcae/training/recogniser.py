@@ -1,0 +1,58 @@
+"""Which phone is said when, told by a network that may look ahead: it teaches while others are trained.
+
+The content encoder learns phones from it also where there is no text, and what it makes of a decoded mel says
+whether the words are still there (a perceptual loss, Johnson et al., 2016, from speech instead of pictures).
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vcae.corpora.phones import PHONES
+from vcae.model.config import MelConfig
+from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
+
+
+@dataclass(frozen=True)
+class RecogniserConfig:
+    """Sizes of a `Recogniser`."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    width: int = 320
+    stacks: int = 4
+
+
+class Recognised(NamedTuple):
+    """phones: logits (B, phones, T / 2). features: (B, width, T / 2) after each stack, unit variance."""
+
+    phones: Tensor
+    features: list[Tensor]
+
+    def part(self, examples: slice, frames: int) -> "Recognised":
+        """Some examples, and the first frames."""
+        return Recognised(self.phones[examples, :, :frames], [x[examples, :, :frames] for x in self.features])
+
+
+class Recogniser(nn.Module):
+    """mel (B, n_mels, T), T even -> `Recognised`, in step with labels: one for two mel frames. Not causal."""
+
+    def __init__(self, config: RecogniserConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.input = Conv1d(config.mel.n_mels, width, 4, stride=2, causal=False)
+        self.stacks = nn.ModuleList(
+            Stack(width, 4 * width, [1, 2, 4], causal=False) for _ in range(config.stacks)
+        )
+        self.norms = nn.ModuleList(ChannelNorm(width, elementwise_affine=False) for _ in range(config.stacks))
+        self.output = Pointwise(width, len(PHONES))
+
+    def forward(self, mel: Tensor) -> Recognised:
+        """(B, n_mels, T) -> (B, phones, T / 2) and (B, width, T / 2) a stack."""
+        x = self.input(self.config.mel.standardise(mel))
+        features = []
+        for stack, norm in zip(self.stacks, self.norms, strict=True):
+            x = stack(x)
+            features.append(norm(x))
+        return Recognised(self.output(features[-1]), features)

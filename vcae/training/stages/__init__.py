@@ -1,0 +1,1 @@
+"""What is trained, stage by stage."""
