@@ -4,9 +4,9 @@
 
 Two lists of trials, always the same: LibriSpeech test-other, every ordered pair of its ten readers, which is
 what is reported; and the development set, 300 trials among speakers of Asterisk and speechocean762, by which
-experiments are decided: of what they read, sentences in which the judge of words itself hears the text. Each
-is `vcae evaluate` with all systems that put the scores to scale; then `vcae probe` on test-other. What judges
-heard is kept, so that a second run only judges what has changed.
+experiments are decided: of what they read, sentences that Whisper transcribes as they are written. Each
+is `vcae evaluate` with all systems that put the scores to scale; then `vcae probe` on test-other. Features of
+recordings are cached, so that a second run computes only what has changed.
 """
 
 import random
@@ -26,7 +26,7 @@ from vcae.corpora.layouts import read_corpora
 from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
 from vcae.evaluation.metrics.intelligibility import Intelligibility
-from vcae.evaluation.panel import Memory
+from vcae.evaluation.panel import FeatureCache
 from vcae.evaluation.probes import probe
 from vcae.evaluation.results import Evaluation
 from vcae.evaluation.runner import evaluate_list
@@ -64,9 +64,9 @@ class Options:
     sets: tuple[str, ...] = ("test-other", "development")
     systems: tuple[str, ...] = SYSTEMS
     trials: int | None = None
-    """Judge only so many trials of each set, drawn at random, for a quick look."""
+    """Metric only so many trials of each set, drawn at random, for a quick look."""
     cache: Path | None = None
-    """Where what judges heard is kept; default: the user's cache folder."""
+    """Where features of recordings are cached; default: the user's cache folder."""
     probes: bool = True
     """Look for what the codes give away, too."""
     write_card: bool = False
@@ -90,12 +90,12 @@ def trials_of(name: str, options: Options) -> list[Trial]:
     utterances = speakers_of(name, options)
     if name == "test-other":
         return make_trials(utterances, options.trials, language="en")
-    words, memory = Intelligibility(), Memory.kept(options.cache)
+    words, memory = Intelligibility(), FeatureCache.kept(options.cache)
 
     @cache
     def is_clear(source: Path, text: str | None) -> bool:
         # What is misheard already in the source is misheard anew in whatever is made of it.
-        return text is None or words.compare(memory.hear(words, read(source)), text)["WER"].value <= CLEAR
+        return text is None or words.compare(memory.extract(words, read(source)), text)["WER"].value <= CLEAR
 
     trials = [t for t in make_trials(utterances, None, 20, language="en") if is_clear(t.source, t.text)]
     count = options.trials or 300

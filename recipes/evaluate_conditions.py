@@ -4,7 +4,7 @@
 
 Less reference and noisier reference, sources in noise, in a room and by telephone, from one kind of voice to
 another, children, accents, other languages.
-Every row is converted, and judged against clean recordings of the target, by the judges of `vcae evaluate`.
+Every row is converted and compared with clean recordings of the target by the metrics of `vcae evaluate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from vcae.cli.console import in_one_line
 from vcae.corpora.layouts import read_corpora
 from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
-from vcae.evaluation.panel import Memory, Panel
+from vcae.evaluation.panel import FeatureCache, Panel
 from vcae.evaluation.results import Evaluation
 from vcae.evaluation.runner import evaluate
 from vcae.evaluation.systems import System, Systems
@@ -32,7 +32,7 @@ from vcae.evaluation.trials import Trial, make_trials
 from vcae.training.augment import add_noise, colour
 from vcae.training.labels import f0_labels
 
-MEASURES = ("cosine to target", "nearer to target", "WER", "DistillMOS", "F0 correlation")
+MEASURES = ("cosine to target", "closer-to-target rate", "WER", "DistillMOS", "F0 correlation")
 CHILDREN = ("speechocean762/5039", "speechocean762/9034")
 """Twelve and fifteen years old; among the speakers that training only validates with."""
 LOW = 165.0
@@ -52,7 +52,7 @@ class Options:
     trials: int = 30
     """How many for each row."""
     cache: Path | None = None
-    """Where what judges heard is kept; default: the user's cache folder."""
+    """Where features of recordings are cached; default: the user's cache folder."""
     write_card: bool = False
     """Write the table into the model card of the bundled weights."""
 
@@ -109,8 +109,8 @@ def across_a_room(audio: Audio) -> Audio:
     rng = np.random.default_rng(len(audio.samples))
     ring = rng.standard_normal(rate) * 10 ** (-3 * np.arange(rate) / (0.6 * rate))
     ring[0] = np.sqrt((ring[1:] ** 2).sum())
-    heard = fftconvolve(audio.samples, ring / ring[0])[: len(audio.samples)]
-    return Audio(heard.astype(np.float32), rate)
+    features = fftconvolve(audio.samples, ring / ring[0])[: len(audio.samples)]
+    return Audio(features.astype(np.float32), rate)
 
 
 def by_telephone(audio: Audio) -> Audio:
@@ -187,7 +187,7 @@ def row(name: str, evaluation: Evaluation, system: str) -> list[str]:
 def main(options: Options) -> None:
     """All rows. Raises VcaeError."""
     converter = vcae.load()
-    panel = Panel.complete(Memory.kept(options.cache))
+    panel = Panel.complete(FeatureCache.kept(options.cache))
     test = [
         u for u in read_corpora(options.corpora, ["librispeech"], options.transcripts) if u.held_out == "test"
     ]

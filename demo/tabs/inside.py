@@ -109,7 +109,7 @@ def tab(studio: Studio) -> None:
         whos = {A: a.voice, B: voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
         given = whos[who]
         if what in parts:  # its content still holds some of its voice
-            given = given.instead_of(parts[what].voice)
+            given = studio.converter.guided(given, parts[what].voice)
         together = Parts(whats[what], hows[how], given)
         sound = studio.compute(studio.converter.decode, *together)
         heard = studio.compute(studio.converter.encode, sound)

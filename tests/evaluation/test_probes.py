@@ -364,7 +364,7 @@ def test_probing_real_speech(result):
     assert result.melody.mel > 0
     assert sum(result.speaker_code.same) == sum(result.resemblyzer.same) == 3
     assert sum(result.speaker_code.different) == sum(result.resemblyzer.different) == 12
-    assert result.resemblyzer.eer < 0.2  # a good judge of these
+    assert result.resemblyzer.eer < 0.2  # a good metric of these
 
 
 def test_probing_again_gives_the_same(result, folder, transcripts, converter):
@@ -404,11 +404,11 @@ def test_phones_are_left_out_where_nobody_speaks_english(folder, transcripts, co
 
 
 def test_words_are_heard_only_where_there_is_no_text(folder, transcripts, converter, monkeypatch):
-    heard = []
+    features = []
 
     class Ears:
-        def hear(self, audio: Audio) -> str:
-            heard.append(round(audio.duration, 3))
+        def extract(self, audio: Audio) -> str:
+            features.append(round(audio.duration, 3))
             return TEXTS["a"]
 
     monkeypatch.setattr(probes, "Intelligibility", Ears)
@@ -417,7 +417,7 @@ def test_words_are_heard_only_where_there_is_no_text(folder, transcripts, conver
         for each in read_speech(folder, transcripts=transcripts)
     ]
     assert probe(utterances, converter).aligned == 6
-    assert sorted(heard) == sorted(CUTS.values())
+    assert sorted(features) == sorted(CUTS.values())
 
 
 # The command line.
@@ -429,7 +429,7 @@ def vcae_probe(monkeypatch, capsys, tmp_path):
     weights = save_weights(tmp_path / "weights")
 
     def run(*words: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["vcae", "probe", *map(str, words), "--weights", str(weights)])
+        monkeypatch.setattr(sys, "argv", ["vcae", "probe", *map(str, words), "--model", str(weights)])
         code = 0
         try:
             cli.main()

@@ -174,7 +174,7 @@ def table(root: Element, kind: str, which: int = 0) -> list[list[str]]:
 
 
 def badges(root: Element) -> dict[str, set[str]]:
-    """By the id of a trial that is to be heard, what it was chosen for."""
+    """By the id of a trial that has a player, what it was chosen for."""
     return {
         card.of_class("id")[0].text: {badge.text for badge in card.of_class("badges")[0].all("li")}
         for card in root.all("article")
@@ -302,7 +302,7 @@ def test_the_map_keeps_the_distances_of_voices_that_lie_in_a_plane(page_of):
 
 
 def test_best_median_and_worst_of_each_judge_are_heard_each_trial_once(page_of):
-    order = [3, 0, 5, 1, 4, 2]  # of the trials, by both judges
+    order = [3, 0, 5, 1, 4, 2]  # of the trials, by both metrics
 
     def score(result: Result) -> Result:
         rank = order[[r.trial.id for r in whole.results["ours"]].index(result.trial.id)]
@@ -331,10 +331,10 @@ def test_players_and_pictures_hold_the_recordings(page_of):
         files = [result.trial.source, result.audio, result.trial.references[0]]
         for file, player, picture in zip(files, card.all("audio"), card.all("img"), strict=True):
             natural = read(file, 16_000).samples
-            heard, rate = soundfile.read(content(player.attrs["src"], "audio/mpeg"))
+            played, rate = soundfile.read(content(player.attrs["src"], "audio/mpeg"))
             assert rate == 16_000
-            assert len(heard) == len(natural)
-            assert np.corrcoef(heard, natural)[0, 1] > 0.98
+            assert len(played) == len(natural)
+            assert np.corrcoef(played, natural)[0, 1] > 0.98
             mel = Image.open(content(picture.attrs["src"], "image/png"))
             assert mel.size == (-(-len(natural) // 320), 80)
 
@@ -353,16 +353,16 @@ def test_long_recordings_are_heard_in_part_and_that_is_said(page_of, tmp_path):
     long = tmp_path / "long.wav"
     write(long, Audio(np.tile(read(CLIPS[0], 16_000).samples, 12), 16_000))
     card = page_of(changed(evaluation(["ours"], 2), lambda r: replace(r, audio=long))).all("article")[0]
-    heard, rate = soundfile.read(content(card.all("audio")[1].attrs["src"], "audio/mpeg"))
-    assert len(heard) == 30 * rate
+    played, rate = soundfile.read(content(card.all("audio")[1].attrs["src"], "audio/mpeg"))
+    assert len(played) == 30 * rate
     assert card.text.count("its first 30 s") == 1
 
 
 def test_words_are_compared_with_what_was_said(page_of):
     root = page_of(evaluation(["ours"]))
-    (heard,) = root.all("article")[0].of_class("text")[0].all("dd")[1:]
-    assert heard.text == "we were early surly birds indeed"
-    assert [(part.tag, part.text) for part in heard.all()] == [
+    (played,) = root.all("article")[0].of_class("text")[0].all("dd")[1:]
+    assert played.text == "we were early surly birds indeed"
+    assert [(part.tag, part.text) for part in played.all()] == [
         ("del", "early"),
         ("ins", "surly"),
         ("ins", "indeed"),
@@ -374,8 +374,8 @@ def test_without_a_text_words_are_compared_with_what_was_heard_in_the_source(pag
         return replace(result, trial=replace(result.trial, text=None))
 
     whole = changed(evaluation(["ours"]), unwritten)
-    heard = {r.trial.source: "surly birds" for r in whole.results["ours"]}
-    card = page_of(replace(whole, transcripts=heard)).all("article")[0].of_class("text")[0]
+    played = {r.trial.source: "surly birds" for r in whole.results["ours"]}
+    card = page_of(replace(whole, transcripts=played)).all("article")[0].of_class("text")[0]
     assert "Heard in the source" in card.text
     assert [e.text for e in card.all("ins")] == ["we were", "indeed"]
     alone = page_of(whole).all("article")[0].of_class("text")[0]
@@ -482,9 +482,9 @@ def test_odd_evaluations_are_shown_as_far_as_they_go(page_of, whole):
     named = {path for r in whole.results[main] for path in r.trial.files}
     voices = {voice.tobytes() for path, voice in whole.natural_voices.items() if path in named}
     assert bool(root.of_class("map")) == (len(voices) >= 3)
-    heard = {r.trial.id for r in whole.results[main] if r.audio and r.audio.exists()}
+    played = {r.trial.id for r in whole.results[main] if r.audio and r.audio.exists()}
     for card in root.all("article"):
-        assert len(card.all("audio")) == (3 if card.of_class("id")[0].text in heard else 2)
+        assert len(card.all("audio")) == (3 if card.of_class("id")[0].text in played else 2)
 
 
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path):

@@ -19,7 +19,6 @@ from vcae import Audio, audio, files
 from vcae.cli import main as cli
 from vcae.cli import options as cli_options
 from vcae.inference.converter import Converter
-from vcae.inference.voice import BEYOND
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import MelConfig
 from vcae.model.layers import Stack
@@ -99,7 +98,7 @@ def by_torch(converter: Converter, name: str, x: dict[str, Tensor]) -> list[np.n
     auto = converter.autoencoder
     speaker = SpeakerCode(x["embedding"], x["tokens"])
     out = {
-        "log_mel": lambda: converter.log_mel.of_windows(x["windows"]),
+        "log_mel": lambda: converter.log_mel.from_windows(x["windows"]),
         "content": lambda: auto.bottleneck(auto.content(x["mel"])).z,
         "prosody": lambda: auto.prosody(x["mel"]),
         "speaker": lambda: auto.speaker.encode(x["mel"]),
@@ -180,7 +179,7 @@ def test_the_manifest_tells_what_is_left_to_do_outside(converter, exported):
         "delay": converter.delay,
         "prosody_delay": converter.autoencoder.config.delay,
         "level": audio.LEVEL,
-        "beyond": BEYOND,
+        "guidance_scale": TINY.guidance_scale,
     }
 
 
@@ -385,7 +384,7 @@ def test_files_are_moved_to_where_they_belong(tmp_path, monkeypatch, name):
 
 
 def test_unknown_weights_are_told(vcae_export):
-    code, said = vcae_export("--onnx", "graphs", "--weights", "nowhere", load=vcae.load)
+    code, said = vcae_export("--onnx", "graphs", "--model", "nowhere", load=vcae.load)
     assert code == 2
     assert len(said) == 1
     assert "nowhere" in said[0]

@@ -18,7 +18,6 @@ import vcae
 from vcae import Audio, AudioError, CheckpointError, Converter, Voice, VoiceError
 from vcae.audio import Recording, recording
 from vcae.errors import VcaeError
-from vcae.inference.voice import BEYOND
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
 from vcae.model.prosody import F0Statistics
@@ -378,30 +377,33 @@ def test_a_voice_mixed_with_itself_stays_what_it_is(voice, count):
     assert mixed.f0.std == pytest.approx(one.f0.std, abs=1e-9)
 
 
+SCALE = 0.45
+
+
 def test_a_voice_is_exaggerated_away_from_the_one_it_replaces(converter):
     low, high = (F0Statistics.around(math.log(f0), 0.2, 300) for f0 in (110, 210))
     voice, own = (converter.voice(clip) for clip in CLIPS[:2])
     voice, own = dataclasses.replace(voice, f0=low), dataclasses.replace(own, f0=high)
-    given = voice.instead_of(own)
+    given = voice.guided(own, SCALE)
     assert given.embedding.norm() == pytest.approx(1)
     assert given.embedding @ own.embedding < voice.embedding @ own.embedding
     assert given.embedding @ voice.embedding > given.embedding @ own.embedding
-    torch.testing.assert_close(given.tokens, voice.tokens + BEYOND * (voice.tokens - own.tokens))
+    torch.testing.assert_close(given.tokens, voice.tokens + SCALE * (voice.tokens - own.tokens))
     assert given.f0.mean == pytest.approx(voice.f0.mean, abs=1e-9)  # pitch is not
     assert given.f0.std == pytest.approx(voice.f0.std, abs=1e-9)
 
 
 @pytest.mark.parametrize("strength", [0, 0.5, 1])
-def test_a_voice_instead_of_itself_stays_what_it_is(voice, strength):
-    given = voice.instead_of(voice, strength)
+def test_a_voice_guided_by_itself_stays_what_it_is(voice, strength):
+    given = voice.guided(voice, SCALE, strength)
     torch.testing.assert_close(given.embedding, voice.embedding)
     torch.testing.assert_close(given.tokens, voice.tokens)
 
 
 def test_at_strength_0_the_own_voice_stays(converter):
     voice, own = (converter.voice(clip) for clip in CLIPS[:2])
-    torch.testing.assert_close(voice.instead_of(own, 0).embedding, own.embedding)
-    torch.testing.assert_close(voice.instead_of(own, 0).tokens, own.tokens)
+    torch.testing.assert_close(voice.guided(own, SCALE, 0).embedding, own.embedding)
+    torch.testing.assert_close(voice.guided(own, SCALE, 0).tokens, own.tokens)
 
 
 @pytest.mark.parametrize("shares", [[1], [-1, 2], [0, 0], [math.nan, 1], [math.inf, 1]], ids=str)

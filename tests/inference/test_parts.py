@@ -88,7 +88,7 @@ def test_parts_put_together_are_the_plain_autoencoder(bundled):
 
 def test_another_voice_is_a_conversion(bundled):
     content, prosody, own = bundled.encode(WOMAN)
-    decoded = bundled.decode(content, prosody, bundled.voice(MAN).instead_of(own), pitch_shift=3)
+    decoded = bundled.decode(content, prosody, bundled.guided(MAN, own), pitch_shift=3)
     ours, theirs = at_one_level(decoded, bundled.convert(WOMAN, MAN, pitch_shift=3))
     assert spectral_distance(ours, theirs) < 0.01
     (unconverted,) = at_one_level(bundled.decode(content, prosody, own))

@@ -111,7 +111,7 @@ def test_tracing_changes_nothing_even_in_the_middle_of_a_stream(kind, source):
     stream = converter.stream(voice)
     before = [stream.feed(block) for block in blocks[:5]]
     converter.trace()
-    assert converter._chain._traced
+    assert converter._engine._traced
     np.testing.assert_allclose(np.concatenate([*before, run(stream, blocks[5:])]), expected, atol=1e-5)
     np.testing.assert_allclose(run(converter.stream(voice), blocks), expected, atol=1e-5)
 
@@ -245,7 +245,7 @@ def test_the_voice_is_followed_to_what_convert_hears():
     assert stream._speaker._own.embedding @ own.embedding > 0.95
     # At first the target's voice as it is; then about what is told where all is known.
     at_first, then, wanted = (
-        torch.cat([scale for scale, _ in each._speaker.style.coarse], dim=2)
+        torch.cat([scale for scale, _ in each._speaker.conditioning.coarse], dim=2)
         for each in (bundled.stream(CLIPS[-1]), stream, bundled.stream(CLIPS[-1], source_voice=own))
     )
     assert (then - wanted).norm() < 0.3 * (at_first - wanted).norm()
@@ -265,9 +265,9 @@ def test_another_speaker_is_followed_too():
 @pytest.mark.parametrize("loud", [0, 0.05])
 def test_what_is_no_speech_is_nobodys_voice(loud):
     stream = vcae.load().stream(CLIPS[-1])
-    style = stream._speaker.style
+    conditioning = stream._speaker.conditioning
     stream.feed(loud * noise(10 * RATE).numpy())
-    assert stream._speaker.style is style
+    assert stream._speaker.conditioning is conditioning
 
 
 def test_f0_is_followed_from_a_prior_to_what_convert_measures(voice):

@@ -10,7 +10,7 @@ from conftest import TINY, TINY_VOCODER, VOICES, seeded
 
 from vcae import AudioError, Converter, audio
 from vcae.live.devices import Device, DeviceError, devices, find, opened, rehearsed
-from vcae.live.session import Session
+from vcae.live.session import LiveSession
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.vocoder import Vocoder
 
@@ -74,7 +74,7 @@ def converter():
 
 @pytest.fixture
 def session(converter):
-    return Session(converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])), RATE, RATE)
+    return LiveSession(converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])), RATE, RATE)
 
 
 # Which there are
@@ -170,9 +170,9 @@ def test_two_devices_serve_a_session_until_they_are_closed(sd, session):
         assert session._captured == 960
         assert session._peaks[0] == pytest.approx(0.1)
         assert session.devices_delay == pytest.approx(0.02)
-        assert session.dropouts == 0
+        assert session.underruns == 0
         played.options["callback"](buffer, 882, None, "output underflow")
-        assert session.dropouts == 1
+        assert session.underruns == 1
     assert not FakeStream.open
 
 
@@ -211,7 +211,7 @@ def test_a_rehearsal_writes_what_a_loudspeaker_would_play(converter, session, sp
     assert len(source) < len(out)
     assert session.duration == len(source) / RATE
     if not realtime:  # with which there is no hurry, and nothing is left to chance
-        assert session.dropouts == session.skipped == 0
+        assert session.underruns == session.skipped == 0
         expected = converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])).feed(source)
         late = int(np.correlate(out, expected[1_000:4_000]).argmax()) - 1_000
         begin, end = 100 + late, late + len(expected)  # after the fade at the start

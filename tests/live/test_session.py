@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcae.live.session import Session
+from vcae.live.session import LiveSession
 
 RATE = 16_000
 TICK = 320
@@ -35,8 +35,8 @@ class Echo:
 class Clock:
     """Two devices at the same clock, and a computer that converts when it is told to."""
 
-    def __init__(self, rate=RATE, reserve=RESERVE, tick=TICK):
-        self.session = Session(Echo(), rate, rate, reserve)
+    def __init__(self, rate=RATE, jitter_buffer=RESERVE, tick=TICK):
+        self.session = LiveSession(Echo(), rate, rate, jitter_buffer)
         self.tick = tick
         self.time = 0
         self.played = []
@@ -71,13 +71,13 @@ FADE_SLOPE = 1 / (0.005 * RATE)
 """What a cross-fade of 5 ms between -0.5 and 0.5 adds."""
 
 
-@given(tick=st.integers(80, 800), reserve=st.sampled_from([0, 0.01, 0.04, 0.2]))
-def test_in_time_all_is_played_at_a_delay_that_stays(tick, reserve):
-    clock = Clock(reserve=reserve, tick=tick).run(150)
+@given(tick=st.integers(80, 800), jitter_buffer=st.sampled_from([0, 0.01, 0.04, 0.2]))
+def test_in_time_all_is_played_at_a_delay_that_stays(tick, jitter_buffer):
+    clock = Clock(jitter_buffer=jitter_buffer, tick=tick).run(150)
     session = clock.session
-    assert session.dropouts == session.skipped == 0
+    assert session.underruns == session.skipped == 0
     assert session.first_delay == pytest.approx(session.delay) == pytest.approx(session.longest_delay)
-    assert reserve <= session.delay <= reserve + 2 * tick / RATE
+    assert jitter_buffer <= session.delay <= jitter_buffer + 2 * tick / RATE
     late = round(session.delay * RATE) - tick  # it is told as it is when the block begins to be played
     expected = np.concatenate(session.stream.fed)[: len(clock.out) - late]
     np.testing.assert_allclose(clock.out[late + 80 :], expected[80:])  # 80: the fade at the start
@@ -89,12 +89,12 @@ def test_after_a_stop_the_delay_is_soon_what_it_was(ticks):
     clock = Clock().run(100)
     before = clock.session.delay
     clock.run(ticks, converts=lambda _: False).run(50)
-    assert clock.session.dropouts == 1
+    assert clock.session.underruns == 1
     assert clock.session.delay == pytest.approx(before, abs=0.005)
     assert clock.session.skipped == pytest.approx(clock.seconds(ticks), abs=0.3)
     assert steepest(clock.out) <= SLOPE + FADE_SLOPE
     clock.run(100)
-    assert clock.session.dropouts == 1
+    assert clock.session.underruns == 1
     np.testing.assert_allclose(clock.out[-TICK:], clock.session.stream.fed[-3][-TICK:], atol=1e-6)
 
 
@@ -104,10 +104,10 @@ def test_a_computer_that_is_too_slow_does_not_fall_behind(every):
     clock.run(1_500, converts=lambda n: n % every == 0)
     assert clock.session.delay < 0.3
     assert steepest(clock.out) <= SLOPE + FADE_SLOPE
-    before = clock.session.dropouts
+    before = clock.session.underruns
     clock.run(100)
     assert clock.session.delay <= clock.session.first_delay + 0.005
-    assert clock.session.dropouts <= before + 1
+    assert clock.session.underruns <= before + 1
 
 
 def test_what_waits_is_bounded():
@@ -124,21 +124,21 @@ def test_clocks_that_differ_are_borne(extra):
     assert session.longest_delay <= session.first_delay + 0.02
     assert steepest(clock.out) <= SLOPE + FADE_SLOPE
     if extra > 0:
-        assert session.dropouts == 0
+        assert session.underruns == 0
         assert session.skipped == pytest.approx(6_000 / RATE, rel=0.1)
     else:
-        assert session.dropouts <= 6_000 / (RESERVE * RATE) + 2
+        assert session.underruns <= 6_000 / (RESERVE * RATE) + 2
 
 
 def test_in_the_end_everything_is_played():
-    clock = Clock(reserve=0.1).run(7)
+    clock = Clock(jitter_buffer=0.1).run(7)
     session = clock.session
     session.end()
     assert not session.finished
     assert session.convert(0) is False
     while not session.finished:
         clock.played.append(session.play(TICK))
-    assert session.dropouts == 0
+    assert session.underruns == 0
     heard = np.concatenate(session.stream.fed)
     late = len(clock.out) - len(heard)
     assert np.abs(clock.out[:late]).max() == 0
@@ -146,11 +146,11 @@ def test_in_the_end_everything_is_played():
 
 
 def test_nothing_captured_is_nothing_played():
-    session = Session(Echo(), RATE, RATE)
+    session = LiveSession(Echo(), RATE, RATE)
     session.end()
     assert session.convert(0) is False
     assert session.finished
-    assert session.dropouts == 0
+    assert session.underruns == 0
     assert session.load == session.delay == 0
     assert session.block_times() == [0, 0, 0]
 
@@ -161,7 +161,7 @@ def test_long_blocks_are_no_backlog():
 
 
 def test_waiting_for_sound_ends():
-    session = Session(Echo(), RATE, RATE)
+    session = LiveSession(Echo(), RATE, RATE)
     assert session.convert(0.01) is True
     assert session.settle(0.01)
     session.capture(np.zeros(10, np.float32))
@@ -175,12 +175,12 @@ def test_the_delay_is_in_seconds_at_any_rates(rates):
         def feed(self, samples):
             return np.zeros(len(samples) * rates[1] // rates[0], np.float32)
 
-    session = Session(Stretch(), *rates, RESERVE)
+    session = LiveSession(Stretch(), *rates, RESERVE)
     for _ in range(200):
         session.capture(np.zeros(rates[0] // 50, np.float32))
         session.convert(0)
         session.play(rates[1] // 50)
-    assert session.dropouts == 0
+    assert session.underruns == 0
     assert session.delay == pytest.approx(session.first_delay, abs=1e-6)
     assert RESERVE <= session.delay <= RESERVE + 0.04
     assert session.duration == pytest.approx(4)
@@ -189,7 +189,7 @@ def test_the_delay_is_in_seconds_at_any_rates(rates):
 def test_the_status_line_tells_of_the_time_since_the_last_one():
     clock = Clock().run(50)
     first = clock.session.line()
-    assert "drop-outs 0" in first
+    assert "underruns 0" in first
     assert "in -6 dB  out -6 dB" in first
     clock.tick, silence = TICK, np.zeros(TICK, np.float32)
     for _ in range(20):
@@ -200,6 +200,6 @@ def test_the_status_line_tells_of_the_time_since_the_last_one():
     clock.session.lose()
     clock.session.capture(silence)
     second = clock.session.line()
-    assert "drop-outs 1" in second
+    assert "underruns 1" in second
     assert "in -100 dB  out -100 dB" in second
     assert second.startswith(f"latency {1000 * clock.session.delay:.0f} ms (0 algorithm + 0 compute + ")

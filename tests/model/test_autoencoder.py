@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import AutoencoderConfig, MelConfig, VocoderConfig
-from vcae.model.harmonics import Ripple
+from vcae.model.harmonics import HarmonicTemplate
 from vcae.model.mel import LogMel
 from vcae.model.speaker import SpeakerCode
 from vcae.model.vocoder import Vocoder
@@ -35,7 +35,7 @@ def mel_like(*shape: int, seed: int = 0) -> Tensor:
     return MEL.unstandardise(noise(*shape, seed=seed))
 
 
-class Chain:
+class Engine:
     """Waveform to waveform in another's voice, late by `delay` samples, whole or in blocks."""
 
     def __init__(self, autoencoder: Autoencoder, vocoder: Vocoder) -> None:
@@ -102,9 +102,11 @@ def test_harmonics_stand_out_as_far_as_the_network_says():
     decoder.output.weight.zero_()
     decoder.output.bias.copy_(torch.cat([envelope, depth]))
     prosody = torch.tensor([math.log(200), 1.0, 0.0])[None, :, None].expand(1, 3, 8)
-    style = decoder.style(SpeakerCode(noise(1, TINY.speaker_dim), noise(1, TINY.token_dim, TINY.tokens)))
-    mel = MEL.standardise(decoder(noise(1, TINY.content_dim, 4), prosody, style))
-    wanted = envelope[:, None] + depth[:, None] * Ripple(MEL)(prosody)
+    conditioning = decoder.conditioning(
+        SpeakerCode(noise(1, TINY.speaker_dim), noise(1, TINY.token_dim, TINY.tokens))
+    )
+    mel = MEL.standardise(decoder(noise(1, TINY.content_dim, 4), prosody, conditioning))
+    wanted = envelope[:, None] + depth[:, None] * HarmonicTemplate(MEL)(prosody)
     torch.testing.assert_close(mel, wanted)
 
 
@@ -167,7 +169,7 @@ def test_codes_block_by_block_equal_those_of_the_whole(bottleneck, borders):
 @given(borders=cuts(60 * HOP, multiple=2 * HOP))
 @settings(max_examples=4)
 def test_sound_block_by_block_equals_that_of_the_whole(bottleneck, borders):
-    chain = Chain(tiny(bottleneck=bottleneck), seeded(Vocoder, TINY_VOCODER))
+    chain = Engine(tiny(bottleneck=bottleneck), seeded(Vocoder, TINY_VOCODER))
     wav = vowel(130.0, 60 * HOP) + 0.02 * noise(1, 1, 60 * HOP)
     cache = {}
     parts = [chain(wav[..., a:b], cache) for a, b in pairwise(borders)]
@@ -175,7 +177,7 @@ def test_sound_block_by_block_equals_that_of_the_whole(bottleneck, borders):
 
 
 def test_speech_in_the_smallest_blocks_equals_the_whole(autoencoder, vocoder, speech):
-    chain = Chain(autoencoder, vocoder)
+    chain = Engine(autoencoder, vocoder)
     wav = speech[..., : 100 * HOP]
     cache = {}
     parts = [chain(block, cache) for block in wav.split(2 * HOP, dim=-1)]
@@ -190,7 +192,7 @@ def test_a_long_voiced_stretch_in_small_blocks_equals_the_whole(autoencoder, voc
     with torch.no_grad():
         autoencoder.prosody.output.weight.mul_(30)
         autoencoder.prosody.output.bias[-1] = 100
-    chain = Chain(autoencoder, vocoder)
+    chain = Engine(autoencoder, vocoder)
     samples = 3 * MEL.sample_rate
     f0 = 150 + 50 * torch.sin(torch.arange(samples) / 8000)
     wav = vowel(f0, samples) + 0.02 * noise(1, 1, samples)
@@ -200,7 +202,7 @@ def test_a_long_voiced_stretch_in_small_blocks_equals_the_whole(autoencoder, voc
 
 
 def test_other_streams_leave_a_stream_alone(autoencoder, vocoder):
-    chain = Chain(autoencoder, vocoder)
+    chain = Engine(autoencoder, vocoder)
     one, other = 0.1 * noise(1, 1, 40 * HOP), 0.1 * noise(1, 1, 40 * HOP, seed=1)
     mine, theirs, parts = {}, {}, []
     for a in range(0, 40 * HOP, 8 * HOP):
@@ -217,7 +219,7 @@ def latency(delay: int) -> int:
     return 640 + 160 * delay + 160
 
 
-def lookahead(chain: Chain) -> int:
+def lookahead(chain: Engine) -> int:
     """The least number for which a change from sample n + number on leaves the outputs up to n, for any n."""
     period, begin, length = 2 * HOP, 14 * HOP, 24 * HOP
     wavs = 0.1 * noise(1, length).repeat(1 + period, 1, 1)
@@ -233,7 +235,7 @@ def lookahead(chain: Chain) -> int:
 
 @every_delay
 def test_the_latency_is_as_stated_to_the_sample(vocoder, delay):
-    chain = Chain(tiny(delay=delay), vocoder)
+    chain = Engine(tiny(delay=delay), vocoder)
     # Without the windows' fades, whose first sample is zero, every sample that a frame may use counts.
     chain.log_mel.window.fill_(1)
     vocoder.window.fill_(1)
@@ -243,7 +245,7 @@ def test_the_latency_is_as_stated_to_the_sample(vocoder, delay):
 @given(n=st.integers(0, 14 * HOP))
 @settings(max_examples=6)
 def test_outputs_up_to_n_do_not_hear_the_input_from_n_plus_latency_on(n):
-    chain = Chain(tiny(), seeded(Vocoder, TINY_VOCODER))
+    chain = Engine(tiny(), seeded(Vocoder, TINY_VOCODER))
     wav = 0.1 * noise(1, 1, 26 * HOP)
     changed = wav.clone()
     changed[..., n + latency(TINY.delay) :] += 1
@@ -265,7 +267,7 @@ def test_parameters_stay_within_the_budget(model, config, most):
 
 
 def test_a_second_of_audio_costs_at_most_three_quarters_of_a_billion_multiplications():
-    chain = Chain(seeded(Autoencoder, AutoencoderConfig()), seeded(Vocoder, VocoderConfig()))
+    chain = Engine(seeded(Autoencoder, AutoencoderConfig()), seeded(Vocoder, VocoderConfig()))
     with FlopCounterMode(display=False) as counter:
         chain(torch.zeros(1, 1, MEL.sample_rate))
     assert 0.1e9 < counter.get_total_flops() / 2 <= 0.75e9

@@ -1,4 +1,4 @@
-"""Pulses, and the ripple that their harmonics leave in a log-mel."""
+"""Pulses, and the template that their harmonics leave in a log-mel."""
 
 import math
 
@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcae.model.config import PRESETS
-from vcae.model.harmonics import Ripple, pulses
+from vcae.model.harmonics import HarmonicTemplate, pulses
 from vcae.model.mel import LogMel
 
 MEL = PRESETS["16k"]
 
 
 @pytest.fixture(scope="module")
-def ripple() -> Ripple:
-    return Ripple(MEL)
+def template() -> HarmonicTemplate:
+    return HarmonicTemplate(MEL)
 
 
 def prosody(hertz: float, voicing: float = 1.0, frames: int = 1) -> torch.Tensor:
@@ -49,17 +49,17 @@ def test_pulses_are_continuous_in_pitch_and_phase(hertz, cycle):
 
 
 @pytest.mark.parametrize("hertz", [70, 110, 180, 300, 550])
-def test_ripple_is_the_log_mel_of_pulses(ripple, hertz):
+def test_ripple_is_the_log_mel_of_pulses(template, hertz):
     """But for the flat envelope: what a band makes of any spectrum, and the level that windows give."""
     natural = LogMel(MEL)(0.05 * train(hertz))[..., 10:40].mean(2)[0]
     flat = LogMel(MEL).filterbank.sum(0).clamp(min=1e-3).log()
     level = math.log(0.05) + LogMel(MEL).window.norm().log()
     relative = ((natural - flat - level).exp() + 0.1).log() - math.log(1.1)
-    assert (ripple(prosody(hertz))[0, :, 0] - relative)[2:].abs().mean() < 0.1
+    assert (template(prosody(hertz))[0, :, 0] - relative)[2:].abs().mean() < 0.1
 
 
-def test_ripple_peaks_where_harmonics_are(ripple):
-    wave = ripple(prosody(400))[0, :, 0]
+def test_ripple_peaks_where_harmonics_are(template):
+    wave = template(prosody(400))[0, :, 0]
     top = 2595 * math.log10(1 + 8000 / 700)
     for k in (1, 2, 3):
         near = round(2595 * math.log10(1 + 400 * k / 700) / top * 81 - 1)
@@ -68,13 +68,13 @@ def test_ripple_peaks_where_harmonics_are(ripple):
         assert wave[between] < -1
 
 
-def test_no_voice_no_ripple(ripple):
-    assert not ripple(prosody(200, voicing=0.0)).any()
+def test_no_voice_no_ripple(template):
+    assert not template(prosody(200, voicing=0.0)).any()
 
 
 @settings(max_examples=30, deadline=None)
 @given(hertz=st.floats(1, 4000), voicing=st.floats(0, 1))
-def test_ripple_is_finite_and_smooth_at_any_pitch(ripple, hertz, voicing):
-    here, near = ripple(prosody(hertz, voicing)), ripple(prosody(hertz * 1.001, voicing))
+def test_ripple_is_finite_and_smooth_at_any_pitch(template, hertz, voicing):
+    here, near = template(prosody(hertz, voicing)), template(prosody(hertz * 1.001, voicing))
     assert here.shape == (1, MEL.n_mels, 1) and here.isfinite().all()
     assert (here - near).abs().max() < 0.2

@@ -6,7 +6,7 @@ from conftest import cuts, noise, streamed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcae.model.layers import ChannelNorm, Conv1d, ConvNeXtBlock, FiLM, RecursiveNorm, Stack
+from vcae.model.layers import ChannelNorm, Conv1d, ConvNeXtBlock, FiLM, Stack, StreamingInstanceNorm
 
 CHANNELS, FRAMES = 6, 300
 
@@ -21,7 +21,7 @@ CAUSAL = {
     "strided conv without context": (lambda: Conv1d(CHANNELS, 4, 2, stride=2), 2),
     "block": (lambda: ConvNeXtBlock(CHANNELS, 12, dilation=2), 1),
     "stack": (lambda: Stack(CHANNELS, 12, [1, 2, 4]), 1),
-    "recursive norm": (lambda: RecursiveNorm(CHANNELS, time_constant=40), 1),
+    "recursive norm": (lambda: StreamingInstanceNorm(CHANNELS, time_constant=40), 1),
 }
 
 
@@ -106,7 +106,7 @@ def test_channel_norm_normalises_every_frame_by_itself():
 
 
 def test_recursive_norm_follows_a_drifted_signal():
-    norm = RecursiveNorm(3, time_constant=50).eval()
+    norm = StreamingInstanceNorm(3, time_constant=50).eval()
     level, spread = torch.tensor([[-4.0], [0.0], [20.0]]), torch.tensor([[0.1], [1.0], [5.0]])
     y = norm(noise(8, 3, 1000) * spread + level)[..., 500:]  # after ten time constants
     assert y.mean((0, 2)).abs().max() < 0.05
@@ -115,7 +115,7 @@ def test_recursive_norm_follows_a_drifted_signal():
 
 @pytest.mark.parametrize("frames", [1, 127, 128, 129, 400])
 def test_recursive_norm_equals_a_plain_loop(frames):
-    norm = RecursiveNorm(3, time_constant=30, prior=7).eval()
+    norm = StreamingInstanceNorm(3, time_constant=30, prior=7).eval()
     norm.mean.copy_(noise(3, 1, seed=1))
     norm.variance.copy_(noise(3, 1, seed=2).exp())
     x = 2 * noise(2, 3, frames) + 1
@@ -130,7 +130,7 @@ def test_recursive_norm_equals_a_plain_loop(frames):
 
 
 def test_recursive_norm_starts_from_the_statistics_it_was_trained_on():
-    norm = RecursiveNorm(2, time_constant=1e9, momentum=0.1)
+    norm = StreamingInstanceNorm(2, time_constant=1e9, momentum=0.1)
     for seed in range(100):
         norm(3 * noise(4, 2, 50, seed=seed) + 5)
     y = norm.eval()(3 * noise(4, 2, 500, seed=100) + 5)
@@ -139,14 +139,14 @@ def test_recursive_norm_starts_from_the_statistics_it_was_trained_on():
 
 
 def test_recursive_norm_in_eval_learns_nothing():
-    norm = RecursiveNorm(CHANNELS, time_constant=10).eval()
+    norm = StreamingInstanceNorm(CHANNELS, time_constant=10).eval()
     norm(noise(1, CHANNELS, 50) + 5)
     assert not norm.mean.any()
     assert (norm.variance == 1).all()
 
 
 def test_recursive_norm_stays_in_float32_under_autocast():
-    norm = RecursiveNorm(CHANNELS, time_constant=10).eval()
+    norm = StreamingInstanceNorm(CHANNELS, time_constant=10).eval()
     x = noise(1, CHANNELS, 50)
     with torch.autocast("cpu", torch.bfloat16):
         y = norm(x)

@@ -112,11 +112,11 @@ def test_development_sentences_are_those_that_the_judge_hears_as_they_are_writte
 
         name, version = "deaf", "1"
 
-        def hear(self, audio):
+        def extract(self, audio):
             return "hello"
 
-        def compare(self, heard, text):
-            return {"WER": Score(float(heard != text), 1)}
+        def compare(self, features, text):
+            return {"WER": Score(float(features != text), 1)}
 
     clip = ROOT / "demo/voices/vcc2016-SF1-200001.flac"
     texts = ["hello", "good bye", None, "hello"]
@@ -126,7 +126,7 @@ def test_development_sentences_are_those_that_the_judge_hears_as_they_are_writte
     monkeypatch.setattr(evaluate_bundled, "Intelligibility", Deaf)
 
     def drawn(count):
-        options = evaluate_bundled.Options(corpora=tmp_path, cache=tmp_path / "heard", trials=count)
+        options = evaluate_bundled.Options(corpora=tmp_path, cache=tmp_path / "features", trials=count)
         return [trial.id for trial in evaluate_bundled.trials_of("development", options)]
 
     assert drawn(3) == ["0", "2", "3"]

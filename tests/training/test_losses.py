@@ -200,9 +200,9 @@ def test_cross_entropy_of_nothing_known_is_zero():
 
 
 @pytest.fixture
-def seeker() -> losses.SpeakerSeeker:
+def seeker() -> losses.SpeakerAdversary:
     torch.manual_seed(0)
-    return losses.SpeakerSeeker(4, 8, width=16)
+    return losses.SpeakerAdversary(4, 8, width=16)
 
 
 def leaking(batch: int = 12, frames: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -216,20 +216,20 @@ def test_what_hides_in_a_code_is_found(seeker):
     speaker = torch.arange(12)
     optimiser = torch.optim.Adam(seeker.parameters(), 1e-2)
     for _ in range(60):
-        finds, _ = losses.leak_losses(seeker, *leaking(), speaker)
+        finds, _ = losses.speaker_adversary_losses(seeker, *leaking(), speaker)
         optimiser.zero_grad()
         finds.backward()
         optimiser.step()
-    assert finds < 0.5 < losses.leak_losses(seeker, *leaking(), speaker)[1]
+    assert finds < 0.5 < losses.speaker_adversary_losses(seeker, *leaking(), speaker)[1]
     # A code that says nothing is at chance, and there is nothing more to gain.
     nothing, embedding = torch.zeros(12, 4, 20), leaking()[1]
-    assert losses.leak_losses(seeker, nothing, embedding, speaker)[1] == 0
+    assert losses.speaker_adversary_losses(seeker, nothing, embedding, speaker)[1] == 0
 
 
 def test_seeker_and_encoder_learn_apart(seeker):
     code, embedding = leaking()
     code.requires_grad_(), embedding.requires_grad_()
-    finds, hide = losses.leak_losses(seeker, code, embedding, torch.arange(12))
+    finds, hide = losses.speaker_adversary_losses(seeker, code, embedding, torch.arange(12))
     hide = hide - finds.detach()
     hide.backward()
     assert all(p.grad is None for p in seeker.parameters()) and embedding.grad is None
@@ -241,8 +241,8 @@ def test_seeker_and_encoder_learn_apart(seeker):
 
 def test_examples_of_one_speaker_need_not_be_told_apart(seeker):
     code, embedding = leaking(4)
-    same = losses.leak_losses(seeker, code, embedding, torch.zeros(4, dtype=torch.long))
+    same = losses.speaker_adversary_losses(seeker, code, embedding, torch.zeros(4, dtype=torch.long))
     assert torch.stack(same).abs().max() < 1e-6
-    unknown = losses.leak_losses(seeker, code, embedding, torch.full((4,), -1))
-    apart = losses.leak_losses(seeker, code, embedding, torch.arange(4))
+    unknown = losses.speaker_adversary_losses(seeker, code, embedding, torch.full((4,), -1))
+    apart = losses.speaker_adversary_losses(seeker, code, embedding, torch.arange(4))
     assert torch.equal(torch.stack(unknown), torch.stack(apart))

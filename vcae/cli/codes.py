@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vcae.audio import Progress
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Sources, Weights, load_converter
+from vcae.cli.options import Device, Model, Sources, load_converter
 from vcae.errors import VcaeError
 from vcae.files import check_output, replacing
 
@@ -19,7 +19,7 @@ def embed(
     out: Path,
     content: bool = False,
     units: bool = False,
-    weights: Weights = None,
+    model: Model = None,
     device: Device = "cpu",
 ) -> None:
     """Write speaker codes of FILES to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.
@@ -32,7 +32,7 @@ def embed(
     """
     check_output(out, [".npz"])
     plan = [(path, out) for file in paths.some(files) for path in paths.audio_in(file)]
-    converter = load_converter(weights, device)
+    converter = load_converter(model, device)
     if units and not converter.autoencoder.bottleneck.discrete:
         raise VcaeError("these weights have a continuous code, which has no units; use --content")
     arrays: dict[str, NDArray[Any]] = {}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vcae.audio import Progress
 from vcae.cli import console, paths
-from vcae.cli.options import Device, References, Sources, Weights, load_converter
+from vcae.cli.options import Device, Model, References, Sources, load_converter
 
 
 def convert(
@@ -13,7 +13,7 @@ def convert(
     out: Path,
     pitch_shift: float = 0.0,
     strength: float = 1.0,
-    weights: Weights = None,
+    model: Model = None,
     device: Device = "cpu",
 ) -> None:
     """Say what SOURCES say in another voice.
@@ -28,7 +28,7 @@ def convert(
         strength: 1 is the voice, 0 the source's own
     """
     plan = paths.outputs(sources, out, keep=voice)
-    converter = load_converter(weights, device)
+    converter = load_converter(model, device)
     with console.Bar() as bar:
         target = converter.voice(paths.references(voice), bar.told)
 
@@ -38,7 +38,7 @@ def convert(
     console.report(console.each(plan, one))
 
 
-def reconstruct(sources: Sources, out: Path, weights: Weights = None, device: Device = "cpu") -> None:
+def reconstruct(sources: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
     """Encode SOURCES and decode them in their own voice: the plain autoencoder.
 
     Args:
@@ -46,5 +46,5 @@ def reconstruct(sources: Sources, out: Path, weights: Weights = None, device: De
         out: a file for one source, else a folder
     """
     plan = paths.outputs(sources, out)
-    converter = load_converter(weights, device)
+    converter = load_converter(model, device)
     console.report(console.each(plan, converter.reconstruct_file))

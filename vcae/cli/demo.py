@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import socket
 
-from vcae.cli.options import Device, Weights, load_converter
+from vcae.cli.options import Device, Model, load_converter
 from vcae.errors import VcaeError
 
 
@@ -13,7 +13,7 @@ def demo(
     port: int = 7860,
     auth: str | None = None,
     share: bool = False,
-    weights: Weights = None,
+    model: Model = None,
     device: Device = "cpu",
 ) -> None:
     """Convert in the browser: a page on this machine. Needs the extra `demo`.
@@ -40,4 +40,4 @@ def demo(
         app = importlib.import_module("vcae.demo.app")  # a wheel holds the page there
     except ModuleNotFoundError:
         app = importlib.import_module("demo.app")  # a checkout
-    app.serve(load_converter(weights, device), host, port, (name, password) if auth else None, share)
+    app.serve(load_converter(model, device), host, port, (name, password) if auth else None, share)

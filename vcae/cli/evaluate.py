@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from vcae.cli import console
 from vcae.cli.console import err
-from vcae.cli.options import Device, Weights, load_converter
+from vcae.cli.options import Device, Model, load_converter
 from vcae.files import check_output
 
 
@@ -53,7 +53,7 @@ def evaluate(
     converted: Path | None = None,
     whisper: str | None = None,
     cache: Path | None = None,
-    weights: Weights = None,
+    model: Model = None,
     device: Device = "cpu",
 ) -> None:
     """Convert the trials of a list and let judges hear them who had no part in training.
@@ -70,7 +70,7 @@ def evaluate(
     """
     from vcae.evaluation.runner import evaluate_list
 
-    converter = load_converter(weights, device)
+    converter = load_converter(model, device)
     evaluation = evaluate_list(pairs, out, converter, system, converted, whisper, cache, console.track)
     console.show(evaluation.table())
     err.print(f"written: {out / 'results.json'} and {out / 'report.html'}")
@@ -81,7 +81,7 @@ def probe(
     out: Path | None = None,
     corpus: str | None = None,
     transcripts: Path | None = None,
-    weights: Weights = None,
+    model: Model = None,
     device: Device = "cpu",
 ) -> None:
     """Ask what the codes of the speech in FOLDER tell of what they should not, and of what they should.
@@ -100,7 +100,7 @@ def probe(
 
     if out:
         check_output(out, [".json"])
-    result = probes.probe(read_speech(folder, corpus, transcripts), load_converter(weights, device))
+    result = probes.probe(read_speech(folder, corpus, transcripts), load_converter(model, device))
     for line in result.left_out:
         err.print(f"vcae: {line}")
     Console().print(result.table())
@@ -109,14 +109,14 @@ def probe(
     console.report(len(result.left_out))
 
 
-def bench(hour: bool = False, quick: bool = False, json: bool = False, weights: Weights = None) -> None:
+def bench(hour: bool = False, quick: bool = False, json: bool = False, model: Model = None) -> None:
     """Measure speed, latency, memory and size on this machine.
 
     Args:
         hour: measure the memory for an hour of sound too, which takes some minutes
         quick: once and with little sound
         json: write JSON instead of a table
-        weights: folder of weights that training wrote; default: the bundled
+        model: folder of weights that training wrote; default: the bundled
     """
     import dataclasses
     from json import dumps
@@ -125,7 +125,7 @@ def bench(hour: bool = False, quick: bool = False, json: bool = False, weights: 
 
     seconds = [10] if quick else [10, 600]
     with err.status("Measuring") if err.is_terminal else nullcontext():
-        found = measure(weights, [*seconds, 3600] if hour else seconds, quick)
+        found = measure(model, [*seconds, 3600] if hour else seconds, quick)
     if json:
         print(dumps(dataclasses.asdict(found), indent=1))  # noqa: T201 -- the result itself
     else:

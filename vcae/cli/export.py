@@ -4,11 +4,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from vcae.cli.console import err
-from vcae.cli.options import Weights, load_converter
+from vcae.cli.options import Model, load_converter
 from vcae.errors import VcaeError
 
 
-def export(onnx: Path, weights: Weights = None) -> None:
+def export(onnx: Path, model: Model = None) -> None:
     """Write the networks as ONNX graphs, and an example that converts with them, without torch or vcae.
 
     Args:
@@ -19,6 +19,6 @@ def export(onnx: Path, weights: Weights = None) -> None:
     except ImportError as error:
         message = f"exporting needs {error.name}; install it with `pip install 'vcae[export]'`"
         raise VcaeError(message) from None
-    converter = load_converter(weights, "cpu")
+    converter = load_converter(model, "cpu")
     with err.status("Tracing the networks") if err.is_terminal else nullcontext():
         export_onnx(converter, onnx)

@@ -16,11 +16,11 @@ from tyro.conf import arg
 from vcae.audio import decode
 from vcae.cli import paths
 from vcae.cli.console import err, stdout
-from vcae.cli.options import Device, References, Weights, load_converter
+from vcae.cli.options import Device, Model, References, load_converter
 from vcae.errors import VcaeError
 from vcae.inference.stream import Stream
 from vcae.live.devices import DeviceError, devices, find, opened, rehearsed
-from vcae.live.session import Session
+from vcae.live.session import LiveSession
 
 
 def stream(
@@ -35,9 +35,9 @@ def stream(
     pitch_shift: float = 0.0,
     strength: float = 1.0,
     block: float = 20.0,
-    reserve: float = 40.0,
+    jitter_buffer: float = 40.0,
     profile: bool = False,
-    weights: Weights = None,
+    model: Model = None,
     device: Device = "cpu",
 ) -> None:
     """Convert live, from the microphone to the loudspeaker until Ctrl-C, or rehearse it with files.
@@ -54,7 +54,7 @@ def stream(
         pitch_shift: semitones on top of the move to the voice's range
         strength: 1 is the voice, 0 the source's own; below 1 needs --source-voice
         block: milliseconds that are heard, converted and played at a time
-        reserve: milliseconds of sound that are kept to be played, for when the computer is busy elsewhere
+        jitter_buffer: milliseconds of converted sound that wait to be played, for when the computer is busy
         profile: tell how long blocks took to convert
     """
     if list_devices:
@@ -64,8 +64,8 @@ def stream(
         raise VcaeError("no voice was given; name recordings of the target speaker after --voice")
     if not 5 <= block <= 500:
         raise VcaeError(f"block must be between 5 and 500 ms, not {block:g}")
-    if not 0 <= reserve <= 5000:
-        raise VcaeError(f"reserve must be between 0 and 5000 ms, not {reserve:g}")
+    if not 0 <= jitter_buffer <= 5000:
+        raise VcaeError(f"jitter buffer must be between 0 and 5000 ms, not {jitter_buffer:g}")
     seconds = block / 1000
     if input and output:
         rate, source = decode(input)
@@ -78,7 +78,7 @@ def stream(
         ears, mouth = find("microphone", microphone), find("loudspeaker", loudspeaker)
         rates = ears.sample_rate, mouth.sample_rate
         ends = partial(opened, microphone=ears, loudspeaker=mouth, block=seconds)
-    converter = load_converter(weights, device)
+    converter = load_converter(model, device)
     begin = partial(
         converter.stream,
         converter.voice(paths.references(voice)),
@@ -90,7 +90,7 @@ def stream(
     )
     converter.trace()
     _make_ready(begin(), round(seconds * rates[0]))
-    session = Session(begin(), *rates, reserve / 1000)
+    session = LiveSession(begin(), *rates, jitter_buffer / 1000)
     by_hand = _run(session, ends(session))
     _tell(session, seconds, profile)
     if not (by_hand or input):
@@ -107,7 +107,7 @@ def _make_ready(stream: Stream, block: int) -> None:
     gc.freeze()
 
 
-def _run(session: Session, ends: AbstractContextManager[None]) -> bool:
+def _run(session: LiveSession, ends: AbstractContextManager[None]) -> bool:
     """Convert between two ends until one of them is over, or Ctrl-C, which is told."""
     try:
         with ends, Live(console=err, auto_refresh=False, transient=True) as shown:
@@ -121,7 +121,7 @@ def _run(session: Session, ends: AbstractContextManager[None]) -> bool:
     return False
 
 
-def _tell(session: Session, block: float, profile: bool) -> None:
+def _tell(session: LiveSession, block: float, profile: bool) -> None:
     """Say how a live conversion went."""
     first, longest = 1000 * session.first_delay, 1000 * session.longest_delay
     p50, p95, p99 = session.block_times()
@@ -129,7 +129,7 @@ def _tell(session: Session, block: float, profile: bool) -> None:
     stdout.print(f"the latency was {first:.0f} ms at first and {longest:.0f} ms at most")
     stdout.print(
         f"{timedelta(seconds=round(session.duration))} of sound, load {session.load:.0%}, "
-        f"{session.dropouts} drop-outs, {session.skipped:.2f} s left out"
+        f"{session.underruns} underruns, {session.skipped:.2f} s dropped"
     )
     if session.stream.repaired:
         stdout.print(f"{session.stream.repaired} samples were no sound, and taken for silence")

@@ -19,17 +19,25 @@ from vcae.cli.live import stream
 from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
 
+OLD_FLAGS = {"--weights": "--model", "--reserve": "--jitter-buffer"}
+"""Flags of version 0.1, which are still understood but not shown."""
+
 COMMANDS = (convert, stream, reconstruct, embed, voice, mix, trials, evaluate, bench, probe, export, demo)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, on these words or on those that were typed."""
+    words = list(sys.argv[1:] if args is None else args)
+    if words[:1] != ["mix"]:  # its --weights are shares of voices
+        words = [
+            OLD_FLAGS.get(flag, flag) + eq + value for flag, eq, value in (w.partition("=") for w in words)
+        ]
     app = tyro.extras.SubcommandApp()
     for command in COMMANDS:
         app.command(command)
     try:
         app.cli(
-            args=args,
+            args=words,
             config=(tyro.conf.FlagCreatePairsOff,),
             prog="vcae",
             description="Voice conversion with a feature-disentangling autoencoder.",

@@ -8,7 +8,9 @@ from tyro.conf import Positional, arg
 from vcae.errors import VcaeError
 from vcae.inference.converter import Converter, load
 
-Weights = Annotated[Path | None, arg(help="folder of weights that training wrote; default: the bundled")]
+Model = Annotated[
+    Path | None, arg(help="folder of weights that training wrote; default: the bundled weights")
+]
 
 
 Device = Annotated[str, arg(help="where to compute: cpu, cuda, cuda:1, mps")]
@@ -22,7 +24,7 @@ References = Annotated[
 Sources = Positional[tuple[Path, ...]]
 
 
-def load_converter(weights: Path | None, device: str) -> Converter:
+def load_converter(model: Path | None, device: str) -> Converter:
     """The converter of a folder of weights, or the bundled one, on a device. Raises VcaeError."""
     import torch
 
@@ -30,4 +32,4 @@ def load_converter(weights: Path | None, device: str) -> Converter:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError):
         raise VcaeError(f"there is no device '{device}' here; use --device cpu") from None
-    return load(weights, device)
+    return load(model, device)

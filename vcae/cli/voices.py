@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Sources, Weights, load_converter
+from vcae.cli.options import Device, Model, Sources, load_converter
 from vcae.files import check_output
 from vcae.inference.voice import Voice
 
 
-def voice(references: Sources, out: Path, weights: Weights = None, device: Device = "cpu") -> None:
+def voice(references: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
     """Keep the voice of one speaker in a file, to convert with it later.
 
     Args:
@@ -16,7 +16,7 @@ def voice(references: Sources, out: Path, weights: Weights = None, device: Devic
         out: the file, NAME.voice
     """
     check_output(out, [".voice"])
-    converter = load_converter(weights, device)
+    converter = load_converter(model, device)
     with console.Bar() as bar:
         converter.voice(paths.references(references), bar.told).save(out)
 

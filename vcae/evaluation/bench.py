@@ -191,7 +191,7 @@ def _processes(
     """Time of `vcae convert` for a short file, and its peak memory in MiB by seconds of sound."""
     _voice(converter).save(folder / "some.voice")
     minute = signal(60, converter.sample_rate)
-    options = [] if weights is None else ["--weights", str(weights.resolve())]
+    options = [] if weights is None else ["--model", str(weights.resolve())]
 
     def convert(length: int) -> tuple[float, float]:
         source = folder / "source.wav"

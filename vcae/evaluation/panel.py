@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vcae.audio import Audio, read
-from vcae.evaluation.metrics.base import Heard, Judge, JudgeError, Measure, Score
+from vcae.evaluation.metrics.base import Features, Measure, Metric, MetricError, Score
 from vcae.evaluation.metrics.distortion import CepstralDistortion
 from vcae.evaluation.metrics.intelligibility import Intelligibility
 from vcae.evaluation.metrics.naturalness import Naturalness
-from vcae.evaluation.metrics.pitch import Melody
+from vcae.evaluation.metrics.pitch import Intonation
 from vcae.evaluation.metrics.quality import SignalQuality
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 from vcae.evaluation.results import Result
@@ -20,51 +20,51 @@ from vcae.evaluation.trials import Trial
 from vcae.files import replacing
 
 
-class Memory:
-    """What judges heard, kept on disk by the content of the recording; the oldest is never thrown away."""
+class FeatureCache:
+    """Features of recordings on disk, by metric and by content of the recording. Nothing is ever removed."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     @classmethod
-    def kept(cls, folder: Path | None) -> "Memory":
+    def kept(cls, folder: Path | None) -> "FeatureCache":
         """In a folder; by default in the user's cache."""
         from platformdirs import user_cache_path
 
-        return cls(folder or user_cache_path("vcae") / "heard")
+        return cls(folder or user_cache_path("vcae") / "features")
 
-    def hear(self, judge: Judge, audio: Audio) -> Heard:
-        """What this judge hears in it, now or when it heard it before. Raises JudgeError."""
+    def extract(self, metric: Metric, audio: Audio) -> Features:
+        """The features of a recording, computed now or read from the cache. Raises MetricError."""
         if self.folder is None:
-            return judge.hear(audio)
+            return metric.extract(audio)
         content = hashlib.sha256(audio.samples.tobytes() + str(audio.sample_rate).encode()).hexdigest()
-        path = self.folder / f"{judge.name}-{judge.version}" / content[:2] / content[2:]
+        path = self.folder / f"{metric.name}-{metric.version}" / content[:2] / content[2:]
         text, array = path.with_suffix(".txt"), path.with_suffix(".npy")
         if text.exists():
             return text.read_text(encoding="utf-8")
         if array.exists():
-            kept: Heard = np.load(array, allow_pickle=False)
+            kept: Features = np.load(array, allow_pickle=False)
             return kept
-        heard = judge.hear(audio)
+        features = metric.extract(audio)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(heard, str):
+        if isinstance(features, str):
             with replacing(text) as unfinished:
-                unfinished.write_text(heard, encoding="utf-8")
+                unfinished.write_text(features, encoding="utf-8")
         else:
             with replacing(array) as unfinished, unfinished.open("wb") as file:
-                np.save(file, heard, allow_pickle=False)
-        return heard
+                np.save(file, features, allow_pickle=False)
+        return features
 
 
 TO_TARGET = Measure(
     "cosine to target", True, 0.0, "Resemblyzer's cosine to the references of the target, 0 to 1"
 )
 TO_SOURCE = Measure("cosine to source", False, 1.0, "Resemblyzer's cosine to the source itself, 0 to 1")
-NEARER = Measure(
-    "nearer to target",
+CLOSER = Measure(
+    "closer-to-target rate",
     True,
     0.0,
-    "share that is nearer to the target's recordings than to the source speaker's, 0 to 1",
+    "share of conversions closer to the target's recordings than to the source speaker's, 0 to 1",
 )
 TO_TEXT = Measure(
     "WER to text", False, 1.0, "word error rate against the text of the source, where the list brings one"
@@ -72,16 +72,16 @@ TO_TEXT = Measure(
 
 
 class Panel:
-    """All judges, asked together about the trials of one list."""
+    """All metrics, asked together about the trials of one list."""
 
     def __init__(
         self,
-        memory: Memory,
+        memory: FeatureCache,
         voices: SpeakerSimilarity,
-        words: Judge,
-        melody: Judge,
-        cepstrum: Judge,
-        alone: Sequence[Judge],
+        words: Metric,
+        melody: Metric,
+        cepstrum: Metric,
+        alone: Sequence[Metric],
     ) -> None:
         self.memory = memory
         self.voices, self.words, self.melody, self.cepstrum, self.alone = (
@@ -94,61 +94,63 @@ class Panel:
         self.read = lru_cache(maxsize=256)(read)
 
     @classmethod
-    def complete(cls, memory: Memory, whisper: str | Path | None = None) -> "Panel":
-        """All the judges there are. Raises JudgeError where one cannot be had."""
+    def complete(cls, memory: FeatureCache, whisper: str | Path | None = None) -> "Panel":
+        """All the metrics there are. Raises MetricError where one cannot be had."""
         alone = [Naturalness(), SignalQuality()]
         return cls(
-            memory, SpeakerSimilarity(), Intelligibility(whisper), Melody(), CepstralDistortion(), alone
+            memory, SpeakerSimilarity(), Intelligibility(whisper), Intonation(), CepstralDistortion(), alone
         )
 
     @property
     def measures(self) -> list[Measure]:
         """All that is measured, in the order of a table's columns."""
-        judges = [self.words, *self.alone, self.melody, self.cepstrum]
-        return [TO_TARGET, TO_SOURCE, NEARER, *(m for judge in judges for m in judge.measures), TO_TEXT]
+        metrics = [self.words, *self.alone, self.melody, self.cepstrum]
+        return [TO_TARGET, TO_SOURCE, CLOSER, *(m for metric in metrics for m in metric.measures), TO_TEXT]
 
-    def hear(self, judge: Judge, path: Path) -> Heard:
-        """What a judge hears in a natural recording. Raises JudgeError, naming the file."""
+    def extract(self, metric: Metric, path: Path) -> Features:
+        """The features of a natural recording. Raises MetricError, which names the file."""
         try:
-            return self.memory.hear(judge, self.read(path))
-        except JudgeError as error:
-            raise JudgeError(f"{path}: {error}") from None
+            return self.memory.extract(metric, self.read(path))
+        except MetricError as error:
+            raise MetricError(f"{path}: {error}") from None
 
-    def voice(self, paths: Sequence[Path]) -> Heard:
+    def voice(self, paths: Sequence[Path]) -> Features:
         """The voice of a speaker in some natural recordings."""
-        return self.voices.pool([self.hear(self.voices, path) for path in paths])
+        return self.voices.pool([self.extract(self.voices, path) for path in paths])
 
-    def judge(self, trial: Trial, system: str, path: Path | None, failure: str | None) -> Result:
-        """Ask all judges what a system made of a trial. Raises JudgeError for its natural recordings."""
+    def measure(self, trial: Trial, system: str, path: Path | None, failure: str | None) -> Result:
+        """Ask all metrics what a system made of a trial. Raises MetricError for its natural recordings."""
         audio = read(path) if path and not failure else None
-        judges = [self.voices, self.words, self.melody, self.cepstrum, *self.alone]
+        metrics = [self.voices, self.words, self.melody, self.cepstrum, *self.alone]
         try:
-            heard = {judge.name: self.memory.hear(judge, audio) if audio else None for judge in judges}
-        except JudgeError as error:  # too short, say: nothing that could be judged
-            return self.judge(trial, system, path, str(error))
-        scores = self._similarity(trial, heard[self.voices.name])
-        transcript = heard[self.words.name]
+            features = {
+                metric.name: self.memory.extract(metric, audio) if audio else None for metric in metrics
+            }
+        except MetricError as error:  # too short, say: nothing that could be evaluated
+            return self.measure(trial, system, path, str(error))
+        scores = self._similarity(trial, features[self.voices.name])
+        transcript = features[self.words.name]
         if system != "natural":  # which says something else
             if trial.language == "en":
-                scores |= self.words.compare(transcript, self.hear(self.words, trial.source))
+                scores |= self.words.compare(transcript, self.extract(self.words, trial.source))
                 to_text = self.words.compare(transcript, trial.text).get("WER")
                 if to_text:
                     scores[TO_TEXT.name] = to_text
-            scores |= self.melody.compare(heard[self.melody.name], self.hear(self.melody, trial.source))
-        for judge in self.alone:
-            scores |= judge.compare(heard[judge.name], None)
+            scores |= self.melody.compare(features[self.melody.name], self.extract(self.melody, trial.source))
+        for metric in self.alone:
+            scores |= metric.compare(features[metric.name], None)
         if trial.parallel and (system != "natural" or trial.target != trial.parallel):
-            reference = self.hear(self.cepstrum, trial.parallel)
-            scores |= self.cepstrum.compare(heard[self.cepstrum.name], reference)
-        return Result(trial, system, path, failure, scores, str(transcript or ""), heard[self.voices.name])
+            reference = self.extract(self.cepstrum, trial.parallel)
+            scores |= self.cepstrum.compare(features[self.cepstrum.name], reference)
+        return Result(trial, system, path, failure, scores, str(transcript or ""), features[self.voices.name])
 
-    def _similarity(self, trial: Trial, voice: Heard | None) -> dict[str, Score]:
+    def _similarity(self, trial: Trial, voice: Features | None) -> dict[str, Score]:
         def cosine(paths: Sequence[Path]) -> float:
             return self.voices.compare(voice, self.voice(paths))["SECS"].value
 
         if voice is None:
-            return {measure.name: Score(measure.worst) for measure in (TO_TARGET, TO_SOURCE, NEARER)}
+            return {measure.name: Score(measure.worst) for measure in (TO_TARGET, TO_SOURCE, CLOSER)}
         target = cosine(trial.references)
         nearer = target > cosine(trial.source_references or [trial.source])
-        values = {TO_TARGET.name: target, TO_SOURCE.name: cosine([trial.source]), NEARER.name: float(nearer)}
+        values = {TO_TARGET.name: target, TO_SOURCE.name: cosine([trial.source]), CLOSER.name: float(nearer)}
         return {name: Score(value) for name, value in values.items()}

@@ -3,7 +3,7 @@
 A probe is a small classifier or regression, trained on some codes to tell something and asked about others
 ("Understanding intermediate layers using linear classifier probes", Alain and Bengio, 2016,
 arXiv:1610.01644). The same probe on mels says what there was to be told. Ask about speakers whom the weights
-have not heard. Needs the extra `eval`.
+have not seen in training. Needs the extra `eval`.
 """
 
 import json
@@ -187,16 +187,16 @@ def probe(utterances: Sequence[Utterance], converter: Converter, seed: int = 0) 
     asked = {each for mine in english for each in mine[: ALIGNED // len(drawn)]}
     listener = _Listener(converter)
     console = Console(stderr=True)
-    heard: list[_Recording] = []
+    recordings: list[_Recording] = []
     left_out: list[str] = []
     every = [each for mine in drawn for each in mine]
     for each in track(every, "Listening", console=console, disable=not console.is_terminal, transient=True):
         try:
-            heard.append(listener.listen(each, wants_phones=each in asked))
+            recordings.append(listener.listen(each, wants_phones=each in asked))
         except AudioError as error:
             left_out.append(str(error))
-    counts = Counter(each.speaker for each in heard)
-    kept = [each for each in heard if counts[each.speaker] > 1]
+    counts = Counter(each.speaker for each in recordings)
+    kept = [each for each in recordings if counts[each.speaker] > 1]
     if len({each.speaker for each in kept}) < 2:
         raise ProbeError(f"{len(left_out)} of {len(every)} recordings are of no use, such as {left_out[0]}")
     with console.status("Probing") if console.is_terminal else nullcontext():
@@ -255,7 +255,7 @@ def draw(utterances: Sequence[Utterance], seed: int = 0) -> list[list[Utterance]
 
 @dataclass(frozen=True)
 class _Recording:
-    """An utterance as the codes and the judges have it: T frames of content, two of the mel for each."""
+    """An utterance as the codes and the metrics have it: T frames of content, two of the mel for each."""
 
     speaker: str
     seconds: float
@@ -283,7 +283,7 @@ class _Recording:
 
 
 class _Listener:
-    """Takes an utterance apart with a converter, and with the judges."""
+    """Takes an utterance apart with a converter, and with the metrics."""
 
     def __init__(self, converter: Converter) -> None:
         try:
@@ -320,7 +320,7 @@ class _Listener:
             glimpses=glimpses,
             pooled=pooled,
             embedding=self._converter.embed(audio),
-            resemblyzer=np.asarray(self._similarity.hear(audio)),
+            resemblyzer=np.asarray(self._similarity.extract(audio)),
         )
 
     @cached_property
@@ -328,7 +328,7 @@ class _Listener:
         return Intelligibility()
 
     def _hear(self, audio: Audio) -> str:
-        return self._intelligibility.hear(audio)
+        return self._intelligibility.extract(audio)
 
     @torch.inference_mode()
     def _mel(self, audio: Audio) -> Array:

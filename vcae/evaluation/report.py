@@ -27,7 +27,7 @@ from PIL import Image
 
 from vcae.audio import Samples, read
 from vcae.errors import AudioError
-from vcae.evaluation.metrics.base import Heard, Measure
+from vcae.evaluation.metrics.base import Features, Measure
 from vcae.evaluation.results import RESAMPLES, Evaluation, Result
 from vcae.files import check_output, replacing
 from vcae.model.config import MelConfig
@@ -47,17 +47,17 @@ KNOWN = {
 """What the rows of the summary are, where they are of this package's own making."""
 SCALE = ("natural", "identity")
 """The systems that put a score to scale; outlined in the histograms."""
-MAPPED = ("cosine to target", "nearer to target", "WER", "DistillMOS", "F0 correlation")
+MAPPED = ("cosine to target", "closer-to-target rate", "WER", "DistillMOS", "F0 correlation")
 """The measures with a heat map."""
 JUDGING = ("cosine to target", "WER", "DistillMOS", "DNSMOS", "F0 correlation", "MCD")
-"""The measures whose best, median and worst trial is to be heard: one of each judge."""
+"""The measures whose best, median and worst trial can be played: one of each metric."""
 
 FAILURES_LISTED = 20
 FAILURES_HEARD = 3
 BINS = 24
 RATE = 16_000
 MAX_SECONDS = 30
-"""Longer recordings are heard in part, so that the file stays small."""
+"""Longer recordings are played in part, so that the file stays small."""
 LOUD, QUIET = 4.0, -5.0
 """Log magnitudes at the ends of the colours of a mel picture."""
 
@@ -165,7 +165,7 @@ class VoiceMap:
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording that is heard and seen in the page."""
+    """A recording with its mel picture and player."""
 
     seconds: float
     sound: str
@@ -187,9 +187,9 @@ class Card:
     clips: list[tuple[str, str, Clip | str]]
     """What it is, the name of its file, and the recording or why there is none."""
     said: str
-    """What the source says, as a human or else the judge of words wrote it down; "" if unknown."""
-    heard: list[tuple[str, str]]
-    """What was heard in the conversion: "same", "wrong" or "lost", and words."""
+    """What the source says, by a human transcript or else by Whisper; "" if unknown."""
+    transcript: list[tuple[str, str]]
+    """What Whisper transcribes of the conversion: "same", "wrong" or "lost", and words."""
 
     @property
     def longest(self) -> float:
@@ -309,18 +309,18 @@ def _voice_maps(
 ) -> dict[str, VoiceMap]:
     """Whose eyes see the voices so -> a map; without those for which too little is known."""
     codes = evaluation.codes
-    judged = [(r, r.voice) for r in results if r.voice is not None]
+    evaluated = [(r, r.voice) for r in results if r.voice is not None]
     coded = [(r, codes[r.audio]) for r in results if r.audio and r.audio in codes]
     maps = {
-        "the judge of speakers": _voice_map(evaluation.natural_voices, judged, results, speakers),
+        "the metric of speakers": _voice_map(evaluation.natural_voices, evaluated, results, speakers),
         "vcae's own speaker encoder": _voice_map(codes, coded, results, speakers),
     }
     return {name: voice_map for name, voice_map in maps.items() if voice_map}
 
 
 def _voice_map(
-    voices: Mapping[Path, Heard],
-    spoken: Sequence[tuple[Result, Heard]],
+    voices: Mapping[Path, Features],
+    spoken: Sequence[tuple[Result, Features]],
     results: Sequence[Result],
     speakers: Sequence[str],
 ) -> VoiceMap | None:
@@ -366,7 +366,7 @@ def _voice_map(
 def _chosen(results: Sequence[Result], measures: Sequence[Measure]) -> dict[str, dict[str, int]]:
     """By measure, the numbers of the best, the median and the worst trial.
 
-    Failures share the worst score, so that they would hide the worst that can be heard; they are left out.
+    Failures share the worst score, so that they would hide the worst conversion; they are left out.
     """
     chosen = {}
     for measure in (m for m in measures if m.name in JUDGING):
@@ -382,7 +382,7 @@ def _chosen(results: Sequence[Result], measures: Sequence[Measure]) -> dict[str,
 
 
 def _badges(chosen: dict[str, dict[str, int]], results: Sequence[Result]) -> dict[int, list[str]]:
-    """What each trial that is to be heard was chosen for, by its number; the first failures last."""
+    """What each trial with a player was chosen for, by its number; the first failures last."""
     badges: dict[int, list[str]] = {}
     for name, places in chosen.items():
         for place, k in places.items():
@@ -411,12 +411,12 @@ def _card(
     )
 
 
-def _compare(said: str, heard: str) -> list[tuple[str, str]]:
-    """Words that were heard ("same" or "wrong") and between them those that were said and "lost".
+def _compare(text: str, transcript: str) -> list[tuple[str, str]]:
+    """Words of the transcript ("same" or "wrong") and between them those of the text that are "lost".
 
-    All is "same" where nothing is known of what was said.
+    All is "same" where nothing is known of what was text.
     """
-    left, right = (said or heard).split(), heard.split()
+    left, right = (text or transcript).split(), transcript.split()
 
     def plain(words: list[str]) -> list[str]:
         return [re.sub(r"[^\w]", "", word.lower()) for word in words]
@@ -441,18 +441,18 @@ def _clips() -> Clips:
             samples = read(path, RATE).samples
         except AudioError as error:
             return str(error)
-        heard = samples[: MAX_SECONDS * RATE]
-        mel = log_mel(torch.from_numpy(heard)[None, None])[0].numpy()
+        played = samples[: MAX_SECONDS * RATE]
+        mel = log_mel(torch.from_numpy(played)[None, None])[0].numpy()
         levels = np.clip((mel - QUIET) / (LOUD - QUIET), 0, 1) * 255
         image = Image.fromarray(levels[::-1].astype(np.uint8))
         image.putpalette(palette.tobytes())
         picture = io.BytesIO()
         image.save(picture, "PNG", optimize=True)
         return Clip(
-            len(heard) / RATE,
-            _data_uri("audio/mpeg", _mp3(heard)),
+            len(played) / RATE,
+            _data_uri("audio/mpeg", _mp3(played)),
             _data_uri("image/png", picture.getvalue()),
-            len(heard) < len(samples),
+            len(played) < len(samples),
         )
 
     return clip

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vcae.evaluation.metrics.base import Heard, Measure, Score
+from vcae.evaluation.metrics.base import Features, Measure, Score
 from vcae.evaluation.trials import Trial
 from vcae.files import replacing
 
@@ -19,36 +19,36 @@ Interval: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Result:
-    """What the judges say of one recording of one system."""
+    """What the metrics say of one recording of one system."""
 
     trial: Trial
     system: str
     audio: Path | None
-    """The recording that was judged, or None where there is none."""
+    """The recording that was evaluated, or None where there is none."""
     failure: str | None
     """Why it counts as a failure: each score is then the worst there is."""
     scores: dict[str, Score]
     """By the name of the measure; those that could not be taken are left out."""
     transcript: str = ""
-    voice: Heard | None = None
-    """Its voice as the judge of speakers embeds it."""
+    voice: Features | None = None
+    """Its voice as the metric of speakers embeds it."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results, and what was judged how."""
+    """All results, and what was evaluated how."""
 
     results: Mapping[str, Sequence[Result]]
     """By system, each in the order of the trials."""
     measures: Sequence[Measure]
     about: Mapping[str, str] = field(default_factory=dict)
-    """What was judged: weights, version, list."""
-    natural_voices: Mapping[Path, Heard] = field(default_factory=dict)
-    """The voices of all natural recordings in the list, as the judge of speakers embeds them."""
-    codes: Mapping[Path, Heard] = field(default_factory=dict)
+    """What was evaluated: weights, version, list."""
+    natural_voices: Mapping[Path, Features] = field(default_factory=dict)
+    """The voices of all natural recordings in the list, as the metric of speakers embeds them."""
+    codes: Mapping[Path, Features] = field(default_factory=dict)
     """The speaker codes of these, and of what the first system made, by the converter's own encoder."""
     transcripts: Mapping[Path, str] = field(default_factory=dict)
-    """What the judge of words hears in the sources that are English."""
+    """What the metric of words hears in the sources that are English."""
 
     def summary(self, system: str) -> dict[str, Interval]:
         """Weighted mean of each measure that was taken, with its interval.

@@ -1,4 +1,4 @@
-"""Systems speak the trials of a list, judges hear them, and a failure counts like anything else."""
+"""Systems speak the trials of a list, metrics hear them, and a failure counts like anything else."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 from vcae.audio import is_silent, write
 from vcae.errors import VcaeError
-from vcae.evaluation.metrics.base import Heard
-from vcae.evaluation.panel import Memory, Panel
+from vcae.evaluation.metrics.base import Features
+from vcae.evaluation.panel import FeatureCache, Panel
 from vcae.evaluation.report import write_report
 from vcae.evaluation.results import Evaluation, Result
 from vcae.evaluation.systems import EvaluationError, System, Systems, converted_by_others
@@ -34,12 +34,12 @@ def evaluate(
     panel: Panel,
     about: Mapping[str, str] | None = None,
     track: Track = untracked,
-    embed: Callable[[Path], Heard] | None = None,
+    embed: Callable[[Path], Features] | None = None,
 ) -> Evaluation:
-    """Let each system speak each trial and have it judged; recordings go to `out`/SYSTEM/ID.flac.
+    """Let each system speak each trial and have it evaluated; recordings go to `out`/SYSTEM/ID.flac.
 
     A system that raises VcaeError, gives silence, or another length than the source by more than
-    LENGTH_TOLERANCE, has failed that trial: it gets the worst scores, and counts. What is judged is the
+    LENGTH_TOLERANCE, has failed that trial: it gets the worst scores, and counts. What is evaluated is the
     written file. `track` shows progress; `embed` gives the speaker code of a file.
     """
     results: dict[str, list[Result]] = {}
@@ -49,11 +49,11 @@ def evaluate(
         results[system] = []
         for trial in track(trials, system):
             path, failure = _speak(speak, trial, folder / f"{trial.id}.flac", system, panel)
-            results[system].append(panel.judge(trial, system, path, failure))
+            results[system].append(panel.measure(trial, system, path, failure))
     natural = {path for trial in trials for path in trial.files}
-    voices = {path: panel.hear(panel.voices, path) for path in sorted(natural)}
+    voices = {path: panel.extract(panel.voices, path) for path in sorted(natural)}
     spoken = {trial.source for trial in trials if trial.language == "en"}
-    transcripts = {path: str(panel.hear(panel.words, path)) for path in sorted(spoken)}
+    transcripts = {path: str(panel.extract(panel.words, path)) for path in sorted(spoken)}
     first = next(iter(results.values()))
     converted = {r.audio for r in first if r.audio and r.failure is None}
     codes = {path: embed(path) for path in sorted(natural | converted)} if embed else {}
@@ -105,7 +105,7 @@ def evaluate_list(
     if converted:
         chosen[converted.resolve().name] = converted_by_others(converted, trials)
     chosen |= {name: known[name] for name in systems or ([] if converted else ["vcae"])}
-    panel = Panel.complete(Memory.kept(cache), whisper)
+    panel = Panel.complete(FeatureCache.kept(cache), whisper)
     about = {
         "list": f"{pairs.name}, {len(trials)} trials",
         "vcae": __version__,

@@ -24,7 +24,7 @@ class EvaluationError(VcaeError):
 
 
 class Systems:
-    """What can be judged, by name. The bundled weights, what bounds them from above, and from below.
+    """What can be evaluated, by name. The bundled weights, what bounds them from above, and from below.
 
     Their methods are functions of a trial; all give sound at the converter's sample rate.
     """

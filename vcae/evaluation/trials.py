@@ -24,7 +24,7 @@ from vcae.files import check_output, replacing
 
 LIST_SEPARATOR = ";"
 MIN_SECONDS, MAX_SECONDS = 2.0, 12.0
-"""What is shorter is hard to judge, what is longer is slow."""
+"""What is shorter is hard to metric, what is longer is slow."""
 
 
 class TrialError(VcaeError):

@@ -34,7 +34,9 @@ class Graphs:
         self.delay: int = about["delay"]  # how many samples late the sound comes
         self.prosody_delay: int = about["prosody_delay"]  # how many frames late F0 comes
         self.level: float = about["level"]  # that the networks know, in dBFS
-        self.beyond: float = about["beyond"]  # how far past the target's code to go, away from the source's
+        self.guidance_scale: float = about[
+            "guidance_scale"
+        ]  # of the speaker code, away from the source speaker
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = 1  # for two frames, more cost more than they bring
         self.sessions: dict[str, onnxruntime.InferenceSession] = {}
@@ -72,7 +74,7 @@ def convert(graphs: Graphs, source: Array, reference: Array, stream: bool) -> Ar
     wav, gain = levelled(graphs, source)
     own = pitch_of(graphs, wav)
     codes = zip(speaker_of(graphs, reference), speaker_of(graphs, wav), strict=True)
-    embedding, tokens = (to + np.float32(graphs.beyond) * (to - of) for to, of in codes)
+    embedding, tokens = (to + np.float32(graphs.guidance_scale) * (to - of) for to, of in codes)
     embedding /= np.linalg.norm(embedding)
 
     which = "_stream" if stream else ""

@@ -27,8 +27,7 @@ from torch.export import Dim
 from vcae.audio import LEVEL
 from vcae.files import new_folder
 from vcae.inference.converter import Converter
-from vcae.inference.traced import Network
-from vcae.inference.voice import BEYOND
+from vcae.inference.traced import TensorFunction
 from vcae.model.bottleneck import VQ
 from vcae.model.config import AutoencoderConfig
 from vcae.model.mel import LogMel
@@ -53,7 +52,7 @@ def export_onnx(converter: Converter, folder: Path) -> None:
         "delay": converter.delay,
         "prosody_delay": converter.autoencoder.config.delay,
         "level": LEVEL,
-        "beyond": BEYOND,
+        "guidance_scale": config.guidance_scale,
     }
     # Traced as for long signals: what is done only to few frames at once, to be quicker, is left out.
     any_length = shapes(config, Dim("steps", min=2048, max=2**24))
@@ -86,7 +85,7 @@ def shapes(config: AutoencoderConfig, steps: Any) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def networks(converter: Converter) -> dict[str, Network]:
+def networks(converter: Converter) -> dict[str, TensorFunction]:
     """What becomes a graph, on the CPU."""
     auto, vocoder = deepcopy(converter.autoencoder).cpu().float(), deepcopy(converter.vocoder).cpu()
     log_mel = LogMel(auto.config.mel).double()  # as the converter's
@@ -100,32 +99,37 @@ def networks(converter: Converter) -> dict[str, Network]:
         del codebook.initted  # a tensor, on whose value a graph cannot branch
         codebook.initted = True
     return {
-        "log_mel": Network(lambda x, cache: log_mel.of_windows(x), "windows", "mel", log_mel=log_mel),
-        "content": Network(
+        "log_mel": TensorFunction(
+            lambda x, cache: log_mel.from_windows(x), "windows", "mel", log_mel=log_mel
+        ),
+        "content": TensorFunction(
             lambda mel, cache: auto.bottleneck(auto.content(mel, cache)).z,
             "mel",
             "z",
             content=auto.content,
             bottleneck=auto.bottleneck,
         ),
-        "prosody": Network(
+        "prosody": TensorFunction(
             lambda mel, cache: auto.prosody(mel, cache), "mel", "prosody", prosody=auto.prosody
         ),
-        "speaker": Network(
+        "speaker": TensorFunction(
             lambda mel, cache: auto.speaker.encode(mel), "mel", "embedding tokens", speaker=auto.speaker
         ),
-        "decoder": Network(
+        "decoder": TensorFunction(
             lambda z, prosody, e, t, cache: auto.decode(z, prosody, SpeakerCode(e, t), cache),
             "z prosody embedding tokens",
             "mel",
             decoder=auto.decoder,
         ),
-        "vocoder": Network(vocoder.windows, "mel prosody phase", "windows", vocoder=vocoder),
+        "vocoder": TensorFunction(vocoder.windows, "mel prosody phase", "windows", vocoder=vocoder),
     }
 
 
 def _write(
-    path: Path, network: Network, inputs: dict[str, Tensor], shapes: dict[str, tuple[Any, ...]] | None = None
+    path: Path,
+    network: TensorFunction,
+    inputs: dict[str, Tensor],
+    shapes: dict[str, tuple[Any, ...]] | None = None,
 ) -> None:
     """The graph of a network for the shapes of some inputs, or for others where these are not numbers."""
     varying = None

@@ -24,7 +24,7 @@ from vcae.audio import (
 )
 from vcae.errors import AudioError, VcaeError
 from vcae.inference.checkpoint import BUNDLED, load_autoencoder, load_vocoder
-from vcae.inference.engine import Chain
+from vcae.inference.engine import Engine
 from vcae.inference.stream import Stream
 from vcae.inference.voice import Voice, VoiceError
 from vcae.model.autoencoder import Autoencoder
@@ -84,13 +84,13 @@ class Converter:
         self.log_mel = LogMel(config).to(device)
         self.device = torch.device(device)
         self.sample_rate = config.sample_rate
-        self._chain = Chain(self.log_mel, self.autoencoder, self.vocoder)
-        self.step = self._chain.step
+        self._engine = Engine(self.log_mel, self.autoencoder, self.vocoder)
+        self.step = self._engine.step
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
-        self.delay = self._chain.delay
+        self.delay = self._engine.delay
         """How many samples late the networks' output is."""
         self.made_by = _fingerprint(autoencoder)
-        self._make_stream = partial(Stream, self._chain, longest=self.block)
+        self._make_stream = partial(Stream, self._engine, longest=self.block)
         if self.device.type != "mps":  # which has no float64
             # So that rounding errors do not add up in the phase, and blocks of any size give the same.
             self.log_mel.double()
@@ -171,7 +171,7 @@ class Converter:
 
         With longer blocks it changes nothing.
         """
-        self._chain.trace()
+        self._engine.trace()
 
     def voice(self, references: Reference, progress: Progress | None = None) -> Voice:
         """The voice in one or more recordings of a speaker, the longer ones counting more.
@@ -202,6 +202,11 @@ class Converter:
             voices.append(voice)
             seconds.append(recording.length / self.sample_rate)
         return Voice.mix(voices, seconds, pool_pitch=True)
+
+    def guided(self, voice: Reference, source_voice: Reference, strength: float = 1.0) -> Voice:
+        """A voice under speaker guidance, as `convert` uses it: `Voice.guided` at these weights' scale."""
+        scale = self.autoencoder.config.guidance_scale
+        return self.voice(voice).guided(self.voice(source_voice), scale, strength)
 
     def embed(self, source: Source, progress: Progress | None = None) -> Samples:
         """The speaker code of a recording: (E,) of unit norm; a product of two is their cosine."""
@@ -243,7 +248,7 @@ class Converter:
 
         content (D, T) and prosody (3, P) as `encode` gives them; a prosody of another length is stretched to
         the content's. F0 is moved from its own range to the voice's, then by semitones. The voice is taken as
-        it is: `voice.instead_of(own)` for what `convert` gives. Of T code steps, at the level that `encode`
+        it is: `guided(voice, source)` for what `convert` gives. Of T code steps, at the level that `encode`
         brings all recordings to. Raises ValueError for other shapes, VoiceError.
         """
         stride, dim = self.autoencoder.content.stride, self.autoencoder.config.content_dim
@@ -359,7 +364,7 @@ class Converter:
         voices, sizes = [], []
         for piece in self._blocks(recording, PIECE_SECONDS * self.sample_rate):
             padded = torch.nn.functional.pad(piece, (0, max(0, self.step - piece.shape[-1])))
-            code = self._chain.speaker(padded)
+            code = self._engine.speaker(padded)
             voices.append(Voice(code.embedding[0].cpu(), code.tokens[0].cpu(), f0, self.made_by))
             sizes.append(0.01 + speech_seconds(piece[0, 0].cpu().numpy(), self.sample_rate))
         return Voice.mix(voices, sizes)

@@ -5,16 +5,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vcae.inference.traced import Network, Traced
+from vcae.inference.traced import TensorFunction, Traced
 from vcae.model.autoencoder import Autoencoder
-from vcae.model.decoder import Style
+from vcae.model.decoder import SpeakerConditioning
 from vcae.model.mel import LogMel
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 
 
-class Chain:
+class Engine:
     """log_mel, autoencoder and vocoder, from one block to the next. Blocks are whole steps."""
 
     def __init__(self, log_mel: LogMel, autoencoder: Autoencoder, vocoder: Vocoder) -> None:
@@ -26,6 +26,8 @@ class Chain:
         """Samples of a step."""
         self.delay = vocoder.delay + autoencoder.config.delay * log_mel.config.hop_length
         """How many samples late the output is."""
+        self.guidance_scale = autoencoder.config.guidance_scale
+        """Of these weights, for `Voice.guided`."""
         self._traced: tuple[Traced, Traced] | None = None
 
     @property
@@ -42,12 +44,12 @@ class Chain:
         tokens = torch.zeros(1, config.token_dim, config.tokens, device=self.device)
         with torch.no_grad():
             z, prosody = self.analyse(wav, {})
-            style = self.autoencoder.decoder.style(SpeakerCode(embedding, tokens))
+            conditioning = self.autoencoder.decoder.conditioning(SpeakerCode(embedding, tokens))
         self._traced = (
-            Traced(Network(self._analyse, "wav", "z prosody", **networks), {"wav": wav}),
+            Traced(TensorFunction(self._analyse, "wav", "z prosody", **networks), {"wav": wav}),
             Traced(
-                Network(self._synthesise, "z prosody style", "wav", **networks),
-                {"z": z, "prosody": prosody, "style": style},
+                TensorFunction(self._synthesise, "z prosody conditioning", "wav", **networks),
+                {"z": z, "prosody": prosody, "conditioning": conditioning},
             ),
         )
 
@@ -58,11 +60,13 @@ class Chain:
             return z, prosody
         return self._analyse(wav, cache)
 
-    def synthesise(self, z: Tensor, prosody: Tensor, style: Style, cache: Cache) -> Tensor:
+    def synthesise(
+        self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
+    ) -> Tensor:
         """What `analyse` gives, in a voice -> (1, 1, N), `delay` samples late."""
         if self._traced and z.shape[-1] == 1:
-            return self._traced[1](z, prosody, style, cache=cache)[0]
-        return self._synthesise(z, prosody, style, cache)
+            return self._traced[1](z, prosody, conditioning, cache=cache)[0]
+        return self._synthesise(z, prosody, conditioning, cache)
 
     def speaker(self, wav: Tensor) -> SpeakerCode:
         """Who speaks: (1, 1, N), a step or more -> speaker code."""
@@ -72,7 +76,9 @@ class Chain:
         code, prosody = self.autoencoder.encode(self.log_mel(wav, cache), cache)
         return code.z, prosody
 
-    def _synthesise(self, z: Tensor, prosody: Tensor, style: Style, cache: Cache) -> Tensor:
-        # A graph hands the style over as a mere tuple.
-        mel = self.autoencoder.decode(z, prosody, Style(*style), cache)
+    def _synthesise(
+        self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
+    ) -> Tensor:
+        # A graph hands the conditioning over as a mere tuple.
+        mel = self.autoencoder.decode(z, prosody, SpeakerConditioning(*conditioning), cache)
         return cast(Tensor, self.vocoder(mel, prosody, cache))

@@ -1,4 +1,4 @@
-"""Conversion of sound as it comes: the one chain from samples to samples, live or from a file."""
+"""Conversion of sound as it comes: the one engine from samples to samples, live or from a file."""
 
 import dataclasses
 import math
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vcae.audio import LEVEL, Resampler, Samples, is_sound
-from vcae.inference.engine import Chain
+from vcae.inference.engine import Engine
 from vcae.inference.voice import Voice
-from vcae.model.decoder import Style
+from vcae.model.decoder import SpeakerConditioning
 from vcae.model.prosody import F0Statistics, shift
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
@@ -42,7 +42,7 @@ class Stream:
 
     def __init__(
         self,
-        chain: Chain,
+        engine: Engine,
         target: Voice,
         *,
         longest: int,
@@ -60,11 +60,11 @@ class Stream:
         strength below 1 needs, and level its level, in dBFS.
         """
         if source is not None:
-            target = target.instead_of(source, strength)
-        rate, step, late = chain.sample_rate, chain.step, chain.delay
-        self._chain = chain
-        self._speaker = _Speaker(target, chain, follow=source is None)
-        self._pitch = _Pitch(target.f0, pitch_shift, source.f0 if source else None, chain.stride)
+            target = target.guided(source, engine.guidance_scale, strength)
+        rate, step, late = engine.sample_rate, engine.step, engine.delay
+        self._engine = engine
+        self._speaker = _Speaker(target, engine, follow=source is None)
+        self._pitch = _Pitch(target.f0, pitch_shift, source.f0 if source else None, engine.stride)
         self._inward = Resampler(sample_rate, rate)
         self._outward = Resampler(rate, output_rate)
         self._step, self._late, self._longest = step, late, longest
@@ -136,10 +136,10 @@ class Stream:
     def _network(self, wav: Samples) -> Samples:
         """Whole steps (N,) -> (N,), `_late` samples late, at the level of the source."""
         before, after = self._level.gains(wav)
-        x = torch.from_numpy(wav * before)[None, None].to(self._chain.device)
-        z, prosody = self._chain.analyse(x, self._cache)
+        x = torch.from_numpy(wav * before)[None, None].to(self._engine.device)
+        z, prosody = self._engine.analyse(x, self._cache)
         moved = self._pitch.move(prosody)
-        out = self._chain.synthesise(z, moved, self._speaker.style, self._cache)[0, 0].cpu().numpy()
+        out = self._engine.synthesise(z, moved, self._speaker.conditioning, self._cache)[0, 0].cpu().numpy()
         self._speaker.hear(x, prosody)
         converted: Samples = out * after
         return converted
@@ -151,13 +151,13 @@ class _Speaker:
     It is heard in pieces, which count by how much of them is voiced: what is no speech counts for little.
     """
 
-    style: Style
+    conditioning: SpeakerConditioning
     left: int
-    """Samples, whole steps, until the style may change."""
+    """Samples, whole steps, until the conditioning may change."""
 
-    def __init__(self, target: Voice, chain: Chain, follow: bool) -> None:
-        self._target, self._chain, self._follow = target, chain, follow
-        self._size = math.ceil(_HEARING * chain.sample_rate / chain.step) * chain.step
+    def __init__(self, target: Voice, engine: Engine, follow: bool) -> None:
+        self._target, self._engine, self._follow = target, engine, follow
+        self._size = math.ceil(_HEARING * engine.sample_rate / engine.step) * engine.step
         self.left = self._size if follow else sys.maxsize
         self._heard: list[Tensor] = []
         self._voiced = 0.0  # frames of what has been heard
@@ -166,8 +166,8 @@ class _Speaker:
 
     @torch.inference_mode()
     def _speak_as(self, voice: Voice) -> None:
-        code = (x[None].to(self._chain.device) for x in (voice.embedding, voice.tokens))
-        self.style = self._chain.autoencoder.decoder.style(SpeakerCode(*code))
+        code = (x[None].to(self._engine.device) for x in (voice.embedding, voice.tokens))
+        self.conditioning = self._engine.autoencoder.decoder.conditioning(SpeakerCode(*code))
 
     def hear(self, wav: Tensor, prosody: Tensor) -> None:
         """The next of the source: (1, 1, N), N up to `left`, and its prosody (1, 3, T)."""
@@ -179,11 +179,11 @@ class _Speaker:
         if self.left:
             return
         if self._voiced >= _LEAST_VOICED:
-            embedding, tokens = self._chain.speaker(torch.cat(self._heard, dim=-1))
+            embedding, tokens = self._engine.speaker(torch.cat(self._heard, dim=-1))
             new = dataclasses.replace(self._target, embedding=embedding[0].cpu(), tokens=tokens[0].cpu())
             self._own = Voice.mix([self._own, new], [self._known, self._voiced])
             self._known = min(self._known + self._voiced, _MEMORY)
-            self._speak_as(self._target.instead_of(self._own))
+            self._speak_as(self._target.guided(self._own, self._engine.guidance_scale))
         self._heard, self._voiced, self.left = [], 0.0, self._size
 
 

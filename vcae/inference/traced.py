@@ -12,7 +12,7 @@ from torch.backends import mkldnn
 from vcae.model.state import Cache
 
 
-class Network(nn.Module):
+class TensorFunction(nn.Module):
     """A function of named tensors that uses modules, and then a cache of theirs, a tensor for each owner.
 
     Until `keep_cache` the inputs are whole signals, and the cache stays inside. It is to be run, not trained.
@@ -62,7 +62,7 @@ class Traced:
     """
 
     @torch.no_grad()
-    def __init__(self, network: Network, inputs: dict[str, Any]) -> None:
+    def __init__(self, network: TensorFunction, inputs: dict[str, Any]) -> None:
         for module in network.modules():
             if isinstance(module, nn.Linear) and module.out_features > module.in_features:
                 # Laid out input by input, a matrix that widens is read quicker for a frame or two.

@@ -15,9 +15,6 @@ from vcae.files import TensorFileError, check_output, load_tensors, save_tensors
 from vcae.model.prosody import PRIOR, F0Statistics
 from vcae.model.speaker import SpeakerCode
 
-BEYOND = 0.45
-"""How far past a voice its code is put, of the way from the source's own; chosen on development speakers."""
-
 
 class VoiceError(VcaeError):
     """A voice that cannot be made or used. One line that names the file and the mend."""
@@ -79,17 +76,17 @@ class Voice:
             f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR  # which they hold already
         return cls(*_weighed(voices, shares), f0, voices[0].made_by)
 
-    def instead_of(self, own: "Voice", strength: float = 1.0) -> "Voice":
-        """What to give the decoder, that speech in the voice `own` comes out in this one.
+    def guided(self, source: "Voice", guidance_scale: float, strength: float = 1.0) -> "Voice":
+        """This voice under speaker guidance: moved away from the voice of the source.
 
-        Content leaves some of `own` in what is decoded. At strength 1 the code is therefore further from it
-        than this voice's, by `BEYOND` of the way (as classifier-free guidance extrapolates, Ho and Salimans,
-        2022); at 0 it is `own`. F0 statistics are a mix. Raises VoiceError where the two were made with
-        different weights.
+        The content code keeps some of the source speaker. At strength 1 the speaker code is therefore this
+        voice plus `guidance_scale` times its difference to `source`, the extrapolation of classifier-free
+        guidance (Ho and Salimans, 2022). At strength 0 it is `source`. F0 statistics are mixed by strength.
+        Raises VoiceError where the two voices were made with different weights.
         """
-        mixed = Voice.mix([own, self], [1 - strength, strength])
-        away = (1 + BEYOND) * strength
-        return Voice(*_weighed([own, self], [1 - away, away]), mixed.f0, self.made_by)
+        mixed = Voice.mix([source, self], [1 - strength, strength])
+        share = (1 + guidance_scale) * strength
+        return Voice(*_weighed([source, self], [1 - share, share]), mixed.f0, self.made_by)
 
 
 def _weighed(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from vcae.audio import Samples, cut, write_blocks
 from vcae.errors import VcaeError
-from vcae.live.session import Session
+from vcae.live.session import LiveSession
 
 Kind: TypeAlias = Literal["microphone", "loudspeaker"]
 KINDS: tuple[Kind, Kind] = ("microphone", "loudspeaker")
@@ -70,7 +70,7 @@ def find(kind: Kind, name: str | None = None) -> Device:
 
 
 @contextmanager
-def opened(session: Session, microphone: Device, loudspeaker: Device, block: float) -> Iterator[None]:
+def opened(session: LiveSession, microphone: Device, loudspeaker: Device, block: float) -> Iterator[None]:
     """Let two devices capture and play for a session, in blocks of so many seconds, as long as this lasts.
 
     The session ends when one of them stops. Raises DeviceError where one cannot be opened.
@@ -116,7 +116,7 @@ def opened(session: Session, microphone: Device, loudspeaker: Device, block: flo
 
 @contextmanager
 def rehearsed(
-    session: Session, source: Iterable[Samples], out: Path, block: float, realtime: bool
+    session: LiveSession, source: Iterable[Samples], out: Path, block: float, realtime: bool
 ) -> Iterator[None]:
     """Let files stand in for devices: a session captures the source, and what it plays is written.
 

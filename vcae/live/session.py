@@ -1,7 +1,7 @@
 """Live conversion: a stream between two devices, which wait for nobody.
 
 Devices, or files that stand in for them, call `capture` and `play` from threads of their own; the thread
-that owns the `Session` converts.
+that owns the `LiveSession` converts.
 """
 
 import math
@@ -20,11 +20,11 @@ _FADE = 0.005  # seconds of a cross-fade
 _REVIEW = 0.5  # seconds after which is left out what the delay has grown by
 
 
-class Session:
+class LiveSession:
     """Carries sound from one device through a `Stream` to another, with a delay that never grows for good.
 
     What cannot be converted in time is left out: the newest block is kept, with a cross-fade from what came
-    before. Where there is nothing to play in time, a drop-out is heard: a short silence, faded.
+    before. Where there is nothing to play in time, an underrun is heard: a short silence, faded.
     """
 
     delay: float
@@ -34,17 +34,19 @@ class Session:
     devices_delay: float
     """Seconds of `delay` that the devices themselves take, as they tell."""
 
-    def __init__(self, stream: Stream, sample_rate: int, output_rate: int, reserve: float = 0.04) -> None:
+    def __init__(
+        self, stream: Stream, sample_rate: int, output_rate: int, jitter_buffer: float = 0.04
+    ) -> None:
         """The rates, in Hz, are those of the stream.
 
-        reserve: seconds of sound that are kept to be played, for when the computer is busy elsewhere.
+        jitter_buffer: seconds of converted sound that wait to be played, for when the computer is busy.
         """
         self.stream = stream
         self.sample_rate, self.output_rate = sample_rate, output_rate
         self.delay = self.first_delay = self.longest_delay = self.devices_delay = 0.0
         self._lock = threading.Condition()
         self._waiting: list[Samples] = []  # to be converted
-        self._playback = _Playback(output_rate, round(reserve * output_rate))
+        self._playback = _Playback(output_rate, round(jitter_buffer * output_rate))
         self._least_delay, self._reviewed = math.inf, 0  # since the last review; over how many samples
         self._usual_delay = 0.0
         self._ended = self._converting = self._converted = False
@@ -92,7 +94,7 @@ class Session:
             self._least_delay, self._reviewed = math.inf, 0
 
     def lose(self) -> None:
-        """Count a drop-out that a device tells of."""
+        """Count an underrun that a device reports."""
         self._lost += 1
 
     def end(self) -> None:
@@ -137,9 +139,9 @@ class Session:
         return self._playback.finished
 
     @property
-    def dropouts(self) -> int:
+    def underruns(self) -> int:
         """How often there was nothing to play in time, or a device lost something."""
-        return self._playback.dropouts + self._lost
+        return self._playback.underruns + self._lost
 
     @property
     def skipped(self) -> float:
@@ -169,7 +171,7 @@ class Session:
         heard, played = (20 * math.log10(max(peak, 1e-5)) for peak in peaks)
         return (
             f"{self.latency(computed / max(calls, 1))}  load {computed / max(duration, 1e-3):.0%}  "
-            f"drop-outs {self.dropouts}  in {heard:.0f} dB  out {played:.0f} dB"
+            f"underruns {self.underruns}  in {heard:.0f} dB  out {played:.0f} dB"
         )
 
     def latency(self, compute: float) -> str:
@@ -187,14 +189,14 @@ class Session:
 class _Playback:
     """Converted samples that wait to be played.
 
-    It runs once there is the reserve, and again so after it ran dry.
+    It runs once the jitter buffer is full, and again so after it ran dry.
     """
 
-    def __init__(self, rate: int, reserve: int) -> None:
+    def __init__(self, rate: int, jitter_buffer: int) -> None:
         self.running = False
-        self.dropouts = self.skipped = 0
+        self.underruns = self.skipped = 0
         self.gone = 0  # samples played or skipped
-        self._reserve, self._fade = reserve, round(_FADE * rate)
+        self._reserve, self._fade = jitter_buffer, round(_FADE * rate)
         self._samples = np.zeros(0, dtype=np.float32)
         self._latest = np.float32(0)  # that was played
         self._last = False  # that more will come no more
@@ -218,7 +220,7 @@ class _Playback:
         self.gone += len(out)
         if len(out) < count:
             self.running = False
-            self.dropouts += not self._last
+            self.underruns += not self._last
             out = self._fade_out(out, count)
         self._latest = out[-1]
         return out

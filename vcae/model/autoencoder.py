@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from vcae.model.bottleneck import Code, bottleneck
 from vcae.model.config import AutoencoderConfig
 from vcae.model.content import ContentEncoder
-from vcae.model.decoder import Decoder, Style
+from vcae.model.decoder import Decoder, SpeakerConditioning
 from vcae.model.prosody import ProsodyEncoder
 from vcae.model.speaker import SpeakerCode, SpeakerEncoder
 from vcae.model.state import Cache
@@ -43,14 +43,20 @@ class Autoencoder(nn.Module):
         return self.bottleneck(self.content(mel, cache)), self.prosody(mel, cache)
 
     def decode(
-        self, z: Tensor, prosody: Tensor, speaker: SpeakerCode | Style, cache: Cache | None = None
+        self,
+        z: Tensor,
+        prosody: Tensor,
+        speaker: SpeakerCode | SpeakerConditioning,
+        cache: Cache | None = None,
     ) -> Tensor:
         """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), `delay` frames late.
 
-        A speaker who stays for many blocks may be given by style, which is then worked out once.
+        A speaker who stays for many blocks may be given by conditioning, which is then worked out once.
         """
-        style = speaker if isinstance(speaker, Style) else self.decoder.style(speaker)
-        return self.decoder(z, prosody, style, cache)
+        conditioning = (
+            speaker if isinstance(speaker, SpeakerConditioning) else self.decoder.conditioning(speaker)
+        )
+        return self.decoder(z, prosody, conditioning, cache)
 
     def forward(self, mel: Tensor, reference: Tensor, cache: Cache | None = None) -> Tensor:
         """mel (B, n_mels, T) in the voice of reference (B, n_mels, R) -> (B, n_mels, T), `delay` late.

@@ -52,10 +52,12 @@ PRESETS: dict[str, MelConfig] = {
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Sizes of an `Autoencoder`. `delay` is L, in mel frames: output frame t describes frame t - L.
+    """Sizes of an `Autoencoder`, and what its weights were trained and tuned for.
 
-    `expansion`: hidden channels of a block, in widths, of the content encoder and of the decoder.
-    `bottleneck` names one of `vcae.bottleneck.BOTTLENECKS` under "kind"; the rest are its options.
+    delay: the look-ahead L in mel frames: output frame t describes frame t - L (`vcae.model.alignment`).
+    expansion: hidden channels of a block of the content encoder and of the decoder, in widths.
+    bottleneck: one of `vcae.model.bottleneck.BOTTLENECKS` under "kind"; the rest are its options.
+    guidance_scale: of the speaker code in conversion, see `vcae.Voice.guided`; tuned for one set of weights.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
@@ -70,6 +72,7 @@ class AutoencoderConfig:
     token_dim: int = 64
     decoder_width: int = 192
     expansion: int = 4
+    guidance_scale: float = 0.45
 
 
 @dataclass(frozen=True)

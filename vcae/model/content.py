@@ -5,7 +5,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from vcae.model.config import AutoencoderConfig, MelConfig
-from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, RecursiveNorm, Stack
+from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack, StreamingInstanceNorm
 from vcae.model.state import Cache
 
 
@@ -26,7 +26,7 @@ class ContentEncoder(nn.Module):
         self.coarse = Stack(width, hidden, [1, 1, 2, 2, 4, 1, 1])
         self.norm = ChannelNorm(width)
         self.output = Pointwise(width, dim)
-        self.over_time = RecursiveNorm(dim, time_constant=3 * mel.frame_rate / self.stride)
+        self.over_time = StreamingInstanceNorm(dim, time_constant=3 * mel.frame_rate / self.stride)
 
     @classmethod
     def of(cls, config: AutoencoderConfig) -> Self:

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.model.config import MelConfig
-from vcae.model.harmonics import Ripple
+from vcae.model.harmonics import HarmonicTemplate
 from vcae.model.layers import ChannelNorm, Conv1d, Modulation, Pointwise, Stack
 from vcae.model.prosody import features
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 
 
-class Style(NamedTuple):
+class SpeakerConditioning(NamedTuple):
     """What follows from a speaker alone, for as long as the speaker stays.
 
     timbre: keys and values of each attention, 2 x (B, heads, K, C / heads). coarse, fine: what FiLM does in
@@ -53,7 +53,7 @@ class TimbreAttention(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code, prosody and a speaker's style to mel: z (B, dim, T / 2), prosody (B, 3, T) -> (B, n_mels, T).
+    """Code, prosody and speaker conditioning to mel: z (B, dim, T / 2), prosody (B, 3, T) -> (B, n_mels, T).
 
     Half of the blocks run at the code's rate, then prosody joins at the mel's; FiLM throughout. What the
     network gives is an envelope, and how far the harmonics of F0 stand out of it in each band.
@@ -76,23 +76,25 @@ class Decoder(nn.Module):
         self.prosody = Conv1d(3, width, 5)
         self.fine = Stack(width, hidden, [1, 1, 1, 2], condition=speaker_dim)
         self.norm = ChannelNorm(width)
-        self.ripple = Ripple(mel)
+        self.harmonics = HarmonicTemplate(mel)
         self.output = Pointwise(width, 2 * mel.n_mels)
 
-    def style(self, speaker: SpeakerCode) -> Style:
+    def conditioning(self, speaker: SpeakerCode) -> SpeakerConditioning:
         """What follows from a speaker alone."""
-        return Style(
+        return SpeakerConditioning(
             [attention.look_up(speaker.tokens) for attention in self.timbre],  # type: ignore[operator]
             self.coarse.modulations(speaker.embedding),
             self.fine.modulations(speaker.embedding),
         )
 
-    def forward(self, z: Tensor, prosody: Tensor, style: Style, cache: Cache | None = None) -> Tensor:
-        """(B, dim, T / 2), (B, 3, T), style -> (B, n_mels, T)."""
+    def forward(
+        self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache | None = None
+    ) -> Tensor:
+        """(B, dim, T / 2), (B, 3, T), conditioning -> (B, n_mels, T)."""
         before, after = self.timbre
-        x = before(self.input(z, cache), style.timbre[0])
-        x = after(self.coarse(x, cache, style.coarse), style.timbre[1])
+        x = before(self.input(z, cache), conditioning.timbre[0])
+        x = after(self.coarse(x, cache, conditioning.coarse), conditioning.timbre[1])
         x = x.repeat_interleave(prosody.shape[-1] // z.shape[-1], dim=-1)  # (B, width, T)
-        x = self.fine(x + self.prosody(features(prosody), cache), cache, style.fine)
+        x = self.fine(x + self.prosody(features(prosody), cache), cache, conditioning.fine)
         envelope, depth = self.output(self.norm(x)).chunk(2, dim=1)  # (B, n_mels, T) each
-        return self.mel.unstandardise(envelope + depth * self.ripple(prosody))
+        return self.mel.unstandardise(envelope + depth * self.harmonics(prosody))

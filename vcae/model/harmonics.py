@@ -1,4 +1,4 @@
-"""What F0 alone makes of a voice: pulses, and the ripple that their harmonics leave in a log-mel."""
+"""What F0 alone makes of a voice: pulses, and the template that their harmonics leave in a log-mel."""
 
 import math
 
@@ -24,7 +24,7 @@ def pulses(cycles: Tensor, f0: Tensor) -> Tensor:
     return 2 * f0.sqrt() * (dirichlet + (highest - whole) * torch.cos((2 * whole + 2) * base))
 
 
-class Ripple(nn.Module):
+class HarmonicTemplate(nn.Module):
     """How harmonics stand out in a log-mel of flat envelope: prosody (B, 3, T) -> (B, n_mels, T).
 
     Natural log, relative to noise of the same power; zero where there is no voice, and about zero where the
@@ -42,7 +42,7 @@ class Ripple(nn.Module):
         steps = torch.arange(mel.win_length) - mel.win_length / 2
         log_mel = LogMel(mel)
         windows = pulses(f0 * steps, f0) / log_mel.window.norm()
-        magnitude = log_mel.of_windows(windows.unsqueeze(0))[0].T.exp() / log_mel.flat  # (pitches, n_mels)
+        magnitude = log_mel.from_windows(windows.unsqueeze(0))[0].T.exp() / log_mel.flat  # (pitches, n_mels)
         self.register_buffer("table", ((magnitude + floor) / (1 + floor)).log(), persistent=False)
 
     def forward(self, prosody: Tensor) -> Tensor:
@@ -52,5 +52,5 @@ class Ripple(nn.Module):
         below = position.floor()
         rest = (position - below).unsqueeze(2)
         index = below.long()
-        ripple = self.table[index] * (1 - rest) + self.table[index + 1] * rest  # (B, T, n_mels)
-        return ripple.mT * prosody[:, 1:2]
+        template = self.table[index] * (1 - rest) + self.table[index + 1] * rest  # (B, T, n_mels)
+        return template.mT * prosody[:, 1:2]

@@ -1,11 +1,11 @@
 """Causal convolution, norms and the one residual block that every network here is made of.
 
 Everything takes and gives (B, C, T). Nothing looks at the future unless it is built with `causal=False`,
-and nothing takes statistics over time but `RecursiveNorm`.
+and nothing takes statistics over time but `StreamingInstanceNorm`.
 
 In memory the channels of a frame lie side by side where they can, so that what is done frame by frame, which
 is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back, or hand it
-on to each other by `of_frames`.
+on to each other by `channels_last`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,9 +51,9 @@ class Conv1d(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, in, T) -> (B, out, T / stride)."""
-        return self.of_frames(x.mT, cache).mT
+        return self.channels_last(x.mT, cache).mT
 
-    def of_frames(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+    def channels_last(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, T, in) -> (B, T / stride, out)."""
         if self.causal:
             x = with_past(x, self.context, cache, self, dim=1)
@@ -133,13 +133,13 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None) -> Tensor:
         """(B, C, T), cache, 2 x (B, 1, C) -> (B, C, T)."""
-        return self.of_frames(x.mT, cache, modulation).mT
+        return self.channels_last(x.mT, cache, modulation).mT
 
-    def of_frames(
+    def channels_last(
         self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None
     ) -> Tensor:
         """(B, T, C), cache, 2 x (B, 1, C) -> (B, T, C)."""
-        y = self.norm(self.depthwise.of_frames(x, cache))
+        y = self.norm(self.depthwise.channels_last(x, cache))
         if modulation is not None:
             scale, shift = modulation
             y = torch.addcmul(shift, y, scale)
@@ -174,11 +174,11 @@ class Stack(nn.Module):
         """(B, C, T), cache, what `modulations` gives -> (B, C, T)."""
         x = x.mT  # (B, T, C)
         for i, block in enumerate(self.blocks):
-            x = block.of_frames(x, cache, modulations[i] if modulations else None)  # type: ignore[operator]
+            x = block.channels_last(x, cache, modulations[i] if modulations else None)  # type: ignore[operator]
         return x.mT
 
 
-class RecursiveNorm(nn.Module):
+class StreamingInstanceNorm(nn.Module):
     """Normalise each channel by a running mean and variance: (B, C, T) -> (B, C, T).
 
     The statistics are exponential averages over the past (and the frame itself), in float32. They start from

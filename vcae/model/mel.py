@@ -47,14 +47,14 @@ class LogMel(nn.Module):
             if ragged and cache is not None:
                 raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
             wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
-        return self.of_windows(wav.squeeze(1).unfold(-1, c.win_length, c.hop_length))
+        return self.from_windows(wav.squeeze(1).unfold(-1, c.win_length, c.hop_length))
 
     @property
     def flat(self) -> Tensor:
         """What a flat spectrum of magnitude 1 gives in each band, not its log: (n_mels,)."""
         return self.filterbank.sum(0).clamp(min=1e-3)
 
-    def of_windows(self, windows: Tensor) -> Tensor:
+    def from_windows(self, windows: Tensor) -> Tensor:
         """The mel of a signal already cut into windows: (B, T, win_length) -> (B, n_mels, T)."""
         c = self.config
         with torch.autocast(windows.device.type, enabled=False):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vcae.model.config import MelConfig, VocoderConfig
-from vcae.model.harmonics import Ripple, pulses
+from vcae.model.harmonics import HarmonicTemplate, pulses
 from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.model.mel import LogMel, cosines, magnitude
 from vcae.model.prosody import features
@@ -78,7 +78,7 @@ class Vocoder(nn.Module):
         spectra = spectra * (self.envelope @ -self._loudness(spectra).clamp(min=-3)).exp()
         windows = torch.fft.irfft(spectra.T, n=mel.win_length)
         self.register_buffer("noise", windows, persistent=False)  # (997, win_length)
-        self.ripple = Ripple(mel)
+        self.harmonics = HarmonicTemplate(mel)
         position = torch.linspace(0, config.shape_points - 1, mel.win_length)  # of each sample, in points
         lines = _between(position, config.shape_points).T.contiguous()
         self.register_buffer("lines", lines, persistent=False)  # (points, win_length)
@@ -99,7 +99,7 @@ class Vocoder(nn.Module):
             gain_h, phase_h, gain_n, phase_n = filters.float().chunk(4, dim=1)  # (B, bins, T) each
             level = mel.float() - self.level
             # What a source brings along, its filter must not add again. Log-magnitudes, (B, bins, T) each.
-            envelope_h, envelope_n = (self.envelope @ x for x in (level - self.ripple(prosody), level))
+            envelope_h, envelope_n = (self.envelope @ x for x in (level - self.harmonics(prosody), level))
             sources = self.source(prosody.float(), phase, cache)  # (B, T, win_length) each
             shapes_of = shapes.float().mT.chunk(2, dim=2)  # (B, T, points) each
             harmonics, noise = (

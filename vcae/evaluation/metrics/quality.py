@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vcae.audio import Audio
-from vcae.evaluation.metrics.base import RATE, Heard, Judge, Measure, Score, listen, loading, rating
+from vcae.evaluation.metrics.base import RATE, Features, Measure, Metric, Score, listen, loading, rating
 
 
-class SignalQuality(Judge):
+class SignalQuality(Metric):
     """Is it clean? DNSMOS predicts how listeners would rate speech and background together, from 1 to 5.
 
     Hears that figure, (1,), which the paper calls OVRL; no reference is needed. "DNSMOS P.835: A
     Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors" (Reddy et al.,
     2022, arXiv:2110.01763), trained on what listeners said of noise suppressors in Microsoft's DNS
-    Challenge. Licence: MIT. Raises JudgeError if not installed.
+    Challenge. Licence: MIT. Raises MetricError if not installed.
 
     It knows noise and what suppressors leave of speech. It hardly notices that everything above 2 kHz is
     missing, so it must never stand alone: look at DistillMOS beside it. It takes about half a second for
@@ -53,8 +53,8 @@ class SignalQuality(Judge):
         )
         self.version = f"speechmos-{version_of('speechmos')}"
 
-    def hear(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """Predict the mean opinion score: (1,), from 1 (bad) to 5 (excellent). See ``Judge``.
+    def extract(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """Predict the mean opinion score: (1,), from 1 (bad) to 5 (excellent). See ``Metric``.
 
         Shorter recordings are repeated up to the 9.01 s that the model takes. (The package by itself doubles
         them until they are longer, which takes up to nine times as long and gives the same within 0.05.)
@@ -66,6 +66,6 @@ class SignalQuality(Judge):
             ratings = self._model(repeated, RATE, is_personalized_MOS=False)
         return np.array([ratings["ovrl_mos"]], dtype=np.float32)
 
-    def compare(self, heard: Heard | None, reference: Heard | None = None) -> dict[str, Score]:
-        """The rating; the reference is not minded. See ``Judge``."""
-        return rating(self.measures, heard)
+    def compare(self, features: Features | None, reference: Features | None = None) -> dict[str, Score]:
+        """The rating; the reference is not minded. See ``Metric``."""
+        return rating(self.measures, features)

@@ -44,7 +44,7 @@ class AutoencoderStage(Stage):
         self.sampler = sampler
         self.log_mel = LogMel(config.mel)
         self.margin = losses.MarginClassifier(config.speaker_dim, sampler.speakers)
-        self.leak = losses.SpeakerSeeker(config.content_dim, config.speaker_dim)
+        self.leak = losses.SpeakerAdversary(config.content_dim, config.speaker_dim)
         self.phones = nn.Sequential(
             Conv1d(config.content_dim, 128, 1), nn.GELU(), nn.Conv1d(128, len(PHONES), 1)
         )
@@ -151,7 +151,7 @@ class AutoencoderStage(Stage):
             "margin": self.margin(out["speaker"].embedding, batch.speaker),
             "bottleneck": out["code"].loss,
         }
-        result["leak"], result["hide"] = losses.leak_losses(
+        result["leak"], result["hide"] = losses.speaker_adversary_losses(
             self.leak, z, out["speaker"].embedding, batch.speaker
         )
         # Code frame i ends with mel frame 2 i + 1 and speaks of two frames earlier, so of label i - 1.
@@ -206,7 +206,7 @@ class AutoencoderStage(Stage):
             alike = [[x[:kept] for x in features] for _, features in (real, fake)]
             result["matching"] = losses.feature_matching(*alike)
         if "conversion" in phase.started:
-            # Heard over another microphone, the judges are not so easily fooled.
+            # Features over another microphone, the judges are not so easily fooled.
             seen = augment.perturb_mel(raw[kept:], augment.REFERENCE, config, phase.generator)
             result["speaker"], result["source"] = raw.new_zeros(2)
             for judge in self.judges:
