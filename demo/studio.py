@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import gradio as gr
-import numpy as np
 import torch
 from starlette.routing import BaseRoute
 
-from vcae import Audio, Converter, VcaeError, Voice, VoiceError, audio
+from vcae import Audio, Converter, VcaeError, Voice, audio
+from vcae.audio import Samples
 
 from .widgets.pictures import Array
 
@@ -33,8 +33,7 @@ MAX_UPLOAD = 50  # MB
 MAX_SOURCE = 600.0  # seconds
 MAX_REFERENCE = 120.0  # seconds
 MAX_REFERENCES = 5
-PIECE = 10.0  # seconds of sound that one user gets computed before it is the next one's turn
-LISTENING = 0.25  # of the work on a long recording: hearing whose voice it is, before converting
+ANALYSIS = 0.25  # share of the work on a recording that is its analysis, before it is converted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,61 +76,32 @@ class Studio:
             return audio.read(path, self.rate, longest)
 
     def voice(self, recording: Audio) -> Voice:
-        """`Converter.voice`, piece by piece. Raises VoiceError."""
-        pieces = self._pieces(recording)
-        return _pooled(pieces, [self._heard(piece) for piece in pieces])
+        """`Converter.voice`. Raises VoiceError."""
+        return self.compute(self.converter.voice, recording)
 
     def convert(
         self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Iterator[float | Audio]:
-        """`Converter.convert`, piece by piece: how much is done, from 0 to 1, and in the end the result."""
+        """`Converter.convert_blocks`, a turn a block: the share that is done, and in the end the result."""
+        done = 0.0
+
+        def follow(doing: str, seconds: float, total: float | None) -> None:
+            nonlocal done
+            share = seconds / total if total else 0.0
+            done = ANALYSIS * share if doing == "analysing" else ANALYSIS + (1 - ANALYSIS) * share
+
         yield 0.0
-        pieces = self._pieces(source)
-        if len(pieces) == 1:
-            yield self.compute(self.converter.convert, source, voice, pitch_shift, strength)
-            return
-        heard = []
-        for i, piece in enumerate(pieces):
-            heard.append(self._heard(piece))
-            yield LISTENING * (i + 1) / len(pieces)
-        stream = self.converter.stream(
-            voice,
-            sample_rate=self.rate,
-            pitch_shift=pitch_shift,
-            strength=strength,
-            source_voice=_pooled(pieces, heard),
-            level=audio.loudness(source.samples, self.rate),
-        )
-        converted = []
-        for i, piece in enumerate(pieces):
-            converted.append(self.compute(stream.feed, piece.samples))
-            yield LISTENING + (1 - LISTENING) * (i + 1) / len(pieces)
-        converted.append(self.compute(stream.flush))
-        yield Audio(np.concatenate(converted), self.rate)
-
-    def _pieces(self, recording: Audio) -> list[Audio]:
-        size = round(PIECE * self.rate)
-        starts = range(0, len(recording.samples), size)
-        return [Audio(recording.samples[at : at + size], self.rate) for at in starts]
-
-    def _heard(self, piece: Audio) -> Voice | None:
-        """The voice in a piece of a recording; in a pause there is none."""
-        try:
-            return self.compute(self.converter.voice, piece)
-        except VcaeError:
-            return None
+        blocks = self.converter.convert_blocks(source, voice, pitch_shift, strength, progress=follow)
+        converted: list[Samples] = []
+        while (block := self.compute(next, blocks, None)) is not None:
+            converted.append(block)
+            yield done
+        yield Audio(audio.concatenate(converted), self.rate)
 
     def look(self, recording: Audio) -> tuple[Array, Array]:
         """What pictures show: its mel (n_mels, T) and its prosody (3, T')."""
         mel = self.converter.log_mel(torch.from_numpy(recording.samples)[None, None])[0]
         return mel.numpy(), self.converter.encode(recording).prosody.numpy()
-
-
-def _pooled(pieces: list[Audio], voices: list[Voice | None]) -> Voice:
-    spoken = [(voice, piece.duration) for voice, piece in zip(voices, pieces, strict=True) if voice]
-    if not spoken:
-        raise VoiceError("the recording: holds no speech; give one of some seconds of a person talking")
-    return Voice.mix(*zip(*spoken, strict=True), pool_pitch=True)
 
 
 class RefusedError(VcaeError):

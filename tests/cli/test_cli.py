@@ -4,6 +4,7 @@ import _thread
 import dataclasses
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import FSQ, TINY, VOICES, noise, save_weights
+from conftest import FSQ, TINY, TINY_VOCODER, VOICES, noise, save_weights
 from rich.console import Console
 
 import vcae
@@ -242,6 +243,7 @@ def test_content_of_a_file_called_file(vcae_):
         ("embed", ["--out", "--content", "--units", "--model", "--device"]),
         ("voice", ["--out", "--model", "--device"]),
         ("mix", ["--out", "--weights"]),
+        ("info", ["--json"]),
     ],
 )
 def test_every_command_has_help(vcae_, command, options):
@@ -254,8 +256,49 @@ def test_every_command_has_help(vcae_, command, options):
 def test_the_program_has_help(vcae_):
     done = vcae_("--help", bare=True)
     assert done.code == 0
-    for command in ("convert", "stream", "reconstruct", "embed", "voice", "mix"):
+    for command in ("convert", "stream", "reconstruct", "embed", "voice", "mix", "info"):
         assert command in done.out
+    assert "Convert recordings into another voice" in done.out
+
+
+def test_info_describes_weights(vcae_, weights):
+    done = vcae_("info", weights, bare=True)
+    assert done.code == 0
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert rows[0] == ["file", "entry", "value"]
+    assert ["autoencoder.safetensors", "config: delay", str(TINY.delay)] in rows
+    assert ["vocoder.safetensors", "kind", "Vocoder"] in rows
+    described = json.loads(vcae_("info", weights / "vocoder.safetensors", "--json", bare=True).out)
+    assert described["vocoder.safetensors"]["config"]["width"] == TINY_VOCODER.width
+
+
+def test_info_of_the_bundled_weights(vcae_):
+    assert "autoencoder.safetensors" in vcae_("info", bare=True).out
+
+
+@pytest.mark.parametrize("content", ["", "not weights"])
+def test_info_refuses_what_is_no_weights(vcae_, tmp_path, content):
+    (tmp_path / "x.safetensors").write_text(content)
+    done = vcae_("info", "x.safetensors", bare=True)
+    assert done.code == 2 and "x.safetensors" in done.err
+    (tmp_path / "empty").mkdir()
+    assert "empty: holds no .safetensors file" in vcae_("info", "empty", bare=True).err
+
+
+def test_a_reader_may_stop_early(tmp_path):
+    script = f"{sys.executable} -m vcae info | head -n 1"
+    environment = {**os.environ, "PYTHONPATH": str(Path(vcae.__file__).parents[1])}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.stdout.startswith("file") and done.stderr == ""
+
+
+def test_flags_of_version_0_1_are_understood_but_not_shown(vcae_, weights):
+    assert vcae_("voice", SOURCE, "--out", "a.voice", "--weights", weights, bare=True).code == 0
+    assert vcae_("voice", SOURCE, "--out", "b.voice", f"--weights={weights}", bare=True).code == 0
+    assert Path("a.voice").read_bytes() == Path("b.voice").read_bytes()
+    assert "--weights" not in vcae_("convert", "--help", bare=True).out
 
 
 # What does not

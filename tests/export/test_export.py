@@ -176,7 +176,7 @@ def test_the_manifest_tells_what_is_left_to_do_outside(converter, exported):
         "sample_rate": RATE,
         "win_length": 640,
         "hop_length": 160,
-        "delay": converter.delay,
+        "delay": converter.alignment.delay,
         "prosody_delay": converter.autoencoder.config.delay,
         "level": audio.LEVEL,
         "guidance_scale": TINY.guidance_scale,

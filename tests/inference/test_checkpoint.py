@@ -205,7 +205,7 @@ BAD = {
     "unknown option": tampered(colour="red"),
     "option of another type": tampered(width="wide"),
     "no mel": tampered(mel=None),
-    "unusable mel": tampered(mel=dataclasses.asdict(dataclasses.replace(TINY_VOCODER.mel, centred=True))),
+    "unusable mel": tampered(mel=dataclasses.asdict(dataclasses.replace(TINY_VOCODER.mel, hop_length=320))),
 }
 
 

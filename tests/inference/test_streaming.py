@@ -10,12 +10,14 @@ import torch
 from conftest import TINY, TINY_VOCODER, VOICES, noise, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.backends import mkldnn
 
 import vcae
 from vcae import Audio, Converter, VcaeError
 from vcae.audio import Recording, loudness, resample
-from vcae.inference.stream import _Level
+from vcae.inference.engine import Engine
+from vcae.inference.stream import LevelTracker
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import BOTTLENECKS
 from vcae.model.vocoder import Vocoder
@@ -45,7 +47,7 @@ def source(speech):
 def as_convert(converter, voice, samples, rate=RATE, **options):
     """A stream that knows of its source what `convert` knows."""
     recording = Recording(Audio(samples, rate), RATE)
-    own = converter._voice_of(recording, converter._pitch(recording))
+    own = converter.encode(Audio(samples, rate)).voice
     return converter.stream(voice, sample_rate=rate, source_voice=own, level=recording.level, **options)
 
 
@@ -111,7 +113,7 @@ def test_tracing_changes_nothing_even_in_the_middle_of_a_stream(kind, source):
     stream = converter.stream(voice)
     before = [stream.feed(block) for block in blocks[:5]]
     converter.trace()
-    assert converter._engine._traced
+    assert converter.engine.traced
     np.testing.assert_allclose(np.concatenate([*before, run(stream, blocks[5:])]), expected, atol=1e-5)
     np.testing.assert_allclose(run(converter.stream(voice), blocks), expected, atol=1e-5)
 
@@ -242,10 +244,10 @@ def test_the_voice_is_followed_to_what_convert_hears():
     own = bundled.voice(Audio(source, RATE))
     stream = bundled.stream(CLIPS[-1])
     stream.feed(source)
-    assert stream._speaker._own.embedding @ own.embedding > 0.95
+    assert stream.speaker.source.embedding @ own.embedding > 0.95
     # At first the target's voice as it is; then about what is told where all is known.
     at_first, then, wanted = (
-        torch.cat([scale for scale, _ in each._speaker.conditioning.coarse], dim=2)
+        torch.cat([scale for scale, _ in each.speaker.conditioning.coarse], dim=2)
         for each in (bundled.stream(CLIPS[-1]), stream, bundled.stream(CLIPS[-1], source_voice=own))
     )
     assert (then - wanted).norm() < 0.3 * (at_first - wanted).norm()
@@ -256,36 +258,36 @@ def test_another_speaker_is_followed_too():
     one, other = (vcae.audio.read(clip, RATE).samples for clip in CLIPS[:2])
     stream = bundled.stream(CLIPS[-1])
     stream.feed(np.tile(one, 8))
-    before = stream._speaker._own
+    before = stream.speaker.source
     stream.feed(np.tile(other, 16))
-    after, wanted = stream._speaker._own, bundled.voice(Audio(other, RATE))
+    after, wanted = stream.speaker.source, bundled.voice(Audio(other, RATE))
     assert after.embedding @ wanted.embedding > 0.8 > before.embedding @ wanted.embedding
 
 
 @pytest.mark.parametrize("loud", [0, 0.05])
 def test_what_is_no_speech_is_nobodys_voice(loud):
     stream = vcae.load().stream(CLIPS[-1])
-    conditioning = stream._speaker.conditioning
+    conditioning = stream.speaker.conditioning
     stream.feed(loud * noise(10 * RATE).numpy())
-    assert stream._speaker.conditioning is conditioning
+    assert stream.speaker.conditioning is conditioning
 
 
 def test_f0_is_followed_from_a_prior_to_what_convert_measures(voice):
     bundled = vcae.load()
     source = np.tile(vcae.audio.read(CLIPS[2], RATE).samples, 3)
     stream = bundled.stream(bundled.voice(CLIPS[-1]))
-    assert math.exp(stream._pitch._source.mean) == pytest.approx(150)
+    assert math.exp(stream.pitch.source.mean) == pytest.approx(150)
     run(stream, [source])
-    measured = bundled._pitch(Recording(Audio(source, RATE), RATE))
-    assert stream._pitch._source.mean == pytest.approx(measured.mean, abs=0.02)
-    assert stream._pitch._source.std == pytest.approx(measured.std, abs=0.02)
+    measured = bundled.encode(Audio(source, RATE)).voice.f0
+    assert stream.pitch.source.mean == pytest.approx(measured.mean, abs=0.02)
+    assert stream.pitch.source.std == pytest.approx(measured.std, abs=0.02)
 
 
 @pytest.mark.parametrize("gain", [-20, -10, 0, 8])
 def test_the_level_is_followed_without_haste(gain):
     speech = np.tile(vcae.audio.read(CLIPS[0], RATE).samples, 2) * np.float32(10 ** (gain / 20))
     speech = speech[: len(speech) // 320 * 320]
-    level = _Level(None, 320, 800)
+    level = LevelTracker(None, 320, 800)
     before, after = level.gains(speech)
     assert before[0] == 1
     steps = 20 * np.abs(np.diff(np.log10(before)))
@@ -339,14 +341,14 @@ def test_hostile_blocks_do_no_lasting_harm(converter, voice, source, kind, rate)
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_the_level_that_is_followed_withstands_them(source, kind):
-    stream, clean = _Level(None, 320, 800), _Level(None, 320, 800)
+    stream, clean = LevelTracker(None, 320, 800), LevelTracker(None, 320, 800)
     speech = source[: len(source) // 320 * 320]
     hostile = np.where(np.abs(HOSTILE[kind]) < 1e5, HOSTILE[kind], 0).astype(np.float32)
     hostile = hostile[: len(hostile) // 320 * 320]
     for level, blocks in ((stream, [speech, hostile, speech[:RATE]]), (clean, [speech, speech[:RATE]])):
         for block in blocks:
             level.gains(block)
-    assert stream._level == pytest.approx(clean._level, abs=6)
+    assert stream.level == pytest.approx(clean.level, abs=6)
 
 
 def test_repaired_samples_are_counted(converter, voice):
@@ -398,8 +400,22 @@ def test_a_flushed_stream_has_ended(converter, voice):
 
 
 def size(stream):
-    kept = [stream._pending, stream._inward._pending, stream._outward._pending, stream._level._kept]
-    return sum(x.size for x in kept) + sum(x.untyped_storage().nbytes() for x in stream._cache.values())
+    """Bytes of all that a stream keeps of its source."""
+    found, seen, waiting = 0, set(), [stream]
+    while waiting:
+        x = waiting.pop()
+        if id(x) in seen or isinstance(x, nn.Module | Engine):
+            continue
+        seen.add(id(x))
+        if isinstance(x, np.ndarray):
+            found += x.nbytes
+        elif isinstance(x, torch.Tensor):
+            found += x.untyped_storage().nbytes()
+        elif isinstance(x, dict | list | tuple):
+            waiting += x.values() if isinstance(x, dict) else x
+        else:
+            waiting += vars(x).values() if hasattr(x, "__dict__") else []
+    return found
 
 
 def test_the_state_does_not_grow(converter, voice):

@@ -91,7 +91,7 @@ def test_prosody_from_labels_lies_on_the_mel(labels):
     wav = vowel(glide)
     mel = LogMel(MelConfig())(wav)
     f0 = torch.from_numpy(labels(wav.flatten().numpy()))[None, :-1]
-    x = from_labels(f0, mel)
+    x = from_labels(f0, mel, MelConfig())
     assert x.shape == (1, 3, mel.shape[-1])
     middle = HOP * (torch.arange(10, 90) + 1) - 320  # of the window of each frame
     assert (x[0, 0, 10:90].exp() - glide[middle]).mean().abs() < 0.5
@@ -101,7 +101,7 @@ def test_prosody_from_labels_lies_on_the_mel(labels):
 def test_from_labels_moves_label_i_to_frame_i_plus_one():
     f0 = torch.tensor([[0.0, 100.0, 110.0, 120.0, 0.0, 0.0]])
     mel = noise(1, 80, 6)
-    x = from_labels(f0, mel)
+    x = from_labels(f0, mel, MelConfig())
     assert x.shape == (1, 3, 6)
     torch.testing.assert_close(x[0, 0, 2:5].exp(), f0[0, 1:4])
     assert 0 <= x[:, 1].min() <= x[:, 1].max() <= 1

@@ -186,7 +186,9 @@ def test_a_gradient_reaches_mel_and_weights(vocoder):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in vocoder.parameters())
 
 
-@pytest.mark.parametrize("mel", [PRESETS["24k"], MelConfig(hop_length=320)], ids=["centred", "long hop"])
+@pytest.mark.parametrize(
+    "mel", [MelConfig(hop_length=80), MelConfig(hop_length=320)], ids=["short hop", "long hop"]
+)
 def test_other_geometries_are_refused(mel):
     with pytest.raises(ValueError, match="hop"):
         Vocoder(VocoderConfig(mel=mel, width=16, hidden=32, blocks=1))

@@ -16,7 +16,7 @@ def convert(
     model: Model = None,
     device: Device = "cpu",
 ) -> None:
-    """Say what SOURCES say in another voice.
+    """Convert recordings into another voice.
 
     One file is written to --out; of several, or of folders, each to a WAV file of the same name under --out.
 

@@ -4,6 +4,7 @@ Exit status: 0 when all went well, 1 when some of several files could not be use
 nothing could be done. An error that the user can mend is one line, without a traceback.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from vcae.cli.convert import convert, reconstruct
 from vcae.cli.demo import demo
 from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
+from vcae.cli.info import info
 from vcae.cli.live import stream
 from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
@@ -22,7 +24,22 @@ from vcae.errors import VcaeError
 OLD_FLAGS = {"--weights": "--model", "--reserve": "--jitter-buffer"}
 """Flags of version 0.1, which are still understood but not shown."""
 
-COMMANDS = (convert, stream, reconstruct, embed, voice, mix, trials, evaluate, bench, probe, export, demo)
+COMMANDS = (
+    convert,
+    stream,
+    reconstruct,
+    embed,
+    voice,
+    mix,
+    info,
+    trials,
+    evaluate,
+    probe,
+    bench,
+    export,
+    demo,
+)
+"""In the order in which the help lists them."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -47,3 +64,6 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does a later flush fail
+        sys.exit(141)

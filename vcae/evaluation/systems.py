@@ -81,7 +81,7 @@ class Systems:
     def _mel(self, trial: Trial) -> tuple[Audio, torch.Tensor]:
         """The source and its mel (1, n_mels, T), with the silence behind it that all delays need."""
         audio = self.identity(trial)
-        wav = np.pad(audio.samples, (0, self.converter.delay))
+        wav = np.pad(audio.samples, (0, self.converter.alignment.delay))
         return audio, self.converter.log_mel(torch.from_numpy(wav)[None, None].to(self.converter.device))
 
     def world(self, trial: Trial) -> Audio:

@@ -49,7 +49,7 @@ def export_onnx(converter: Converter, folder: Path) -> None:
         "sample_rate": config.mel.sample_rate,
         "win_length": config.mel.win_length,
         "hop_length": config.mel.hop_length,
-        "delay": converter.delay,
+        "delay": converter.alignment.delay,
         "prosody_delay": converter.autoencoder.config.delay,
         "level": LEVEL,
         "guidance_scale": config.guidance_scale,

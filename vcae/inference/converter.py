@@ -1,15 +1,15 @@
 """What a user holds: weights that convert, and that tell content from speaker."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vcae.audio import (
     LEVEL,
@@ -84,13 +84,14 @@ class Converter:
         self.log_mel = LogMel(config).to(device)
         self.device = torch.device(device)
         self.sample_rate = config.sample_rate
-        self._engine = Engine(self.log_mel, self.autoencoder, self.vocoder)
-        self.step = self._engine.step
+        self.engine = Engine(self.log_mel, self.autoencoder, self.vocoder)
+        self.alignment = self.autoencoder.alignment
+        """Delays of the networks, and which frame describes which samples."""
+        self.step = self.alignment.step
+        """Samples of a frame of the content code."""
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
-        self.delay = self._engine.delay
-        """How many samples late the networks' output is."""
         self.made_by = _fingerprint(autoencoder)
-        self._make_stream = partial(Stream, self._engine, longest=self.block)
+        self._make_stream = partial(Stream, self.engine, longest=self.block)
         if self.device.type != "mps":  # which has no float64
             # So that rounding errors do not add up in the phase, and blocks of any size give the same.
             self.log_mel.double()
@@ -99,12 +100,31 @@ class Converter:
     def convert(
         self, source: Source, voice: Reference, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Audio:
-        """The source in another voice, as long and as loud as it was.
+        """Convert a recording into another voice; the result is as long and as loud as the source.
 
         pitch_shift: semitones on top of the move to the voice's range. strength: 1 is the voice, 0 the
-        source's own; between them, a mix. Raises AudioError, VoiceError.
+        source speaker's own; between them, a mix. Raises AudioError, VoiceError.
         """
-        return self._whole(self._conversion(source, voice, pitch_shift, strength))
+        return Audio(concatenate(self.convert_blocks(source, voice, pitch_shift, strength)), self.sample_rate)
+
+    def convert_blocks(
+        self,
+        source: Source,
+        voice: Reference,
+        pitch_shift: float = 0.0,
+        strength: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Iterator[Samples]:
+        """What `convert` returns, block by block: memory does not grow with the source.
+
+        While the source is analysed, the blocks are empty, so that a caller may do other work in between.
+        """
+        _check(pitch_shift, strength)
+        target = self.voice(voice)
+        recording = self._recording(source, progress)
+        analysis = _Analysis()
+        yield from self._analyse(recording, analysis)
+        yield from self._stream_recording(recording, target, analysis.voice, pitch_shift, strength)
 
     def convert_file(
         self,
@@ -119,16 +139,17 @@ class Converter:
 
         Raises OutputError as well.
         """
-        blocks = self._conversion(source, voice, pitch_shift, strength, progress)
-        write_blocks(out, blocks, self.sample_rate)
+        write_blocks(
+            out, self.convert_blocks(source, voice, pitch_shift, strength, progress), self.sample_rate
+        )
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode and decode in the same voice: the plain autoencoder."""
-        return self._whole(self._reconstruction(source))
+        return Audio(concatenate(self._reconstruct_blocks(source)), self.sample_rate)
 
     def reconstruct_file(self, source: Source, out: str | Path, progress: Progress | None = None) -> None:
         """Write what `reconstruct` gives to a file, as `convert_file` does."""
-        write_blocks(out, self._reconstruction(source, progress), self.sample_rate)
+        write_blocks(out, self._reconstruct_blocks(source, progress), self.sample_rate)
 
     def stream(
         self,
@@ -171,7 +192,7 @@ class Converter:
 
         With longer blocks it changes nothing.
         """
-        self._engine.trace()
+        self.engine.trace()
 
     def voice(self, references: Reference, progress: Progress | None = None) -> Voice:
         """The voice in one or more recordings of a speaker, the longer ones counting more.
@@ -191,8 +212,8 @@ class Converter:
             raise VoiceError("no reference was given; name at least one recording of the target speaker")
         voices, seconds = [], []
         for reference in references:
-            recording = self._listen(reference, progress)
-            voice = self._own_voice(recording)
+            recording = self._recording(reference, progress)
+            voice = self._voice_in(recording)
             voiced = voice.f0.frames / self.autoencoder.config.mel.frame_rate
             if voiced < MIN_SPEECH:
                 raise VoiceError(
@@ -210,37 +231,29 @@ class Converter:
 
     def embed(self, source: Source, progress: Progress | None = None) -> Samples:
         """The speaker code of a recording: (E,) of unit norm; a product of two is their cosine."""
-        recording = self._listen(source, progress)
-        embedding: Samples = self._voice_of(recording, F0Statistics(0, 0, 0)).embedding.numpy()
+        embedding: Samples = self._voice_in(self._recording(source, progress)).embedding.numpy()
         return embedding
 
     @torch.inference_mode()
     def content(self, source: Source, progress: Progress | None = None) -> Code:
-        """What is said: z (D, T) at the code's rate, ids (T,) or None, of samples step * t on."""
-        recording = self._listen(source, progress)
+        """The content code: z (D, T), ids (T,) or None. Frame t describes the samples from step * t on."""
         cache: Cache = {}
-        codes = [
-            self.autoencoder.bottleneck(self.autoencoder.content(self.log_mel(b, cache), cache))
-            for b in self._steps(recording)
-        ]
-        of_prosody, stride = self._frames(recording), self.autoencoder.content.stride
-        frames = slice(of_prosody.start // stride, of_prosody.stop // stride)
-        z = torch.cat([c.z for c in codes], dim=-1)[0, :, frames].cpu()
-        ids = [c.ids for c in codes if c.ids is not None]
-        return Code(z, torch.cat(ids, dim=-1)[0, frames].cpu() if ids else None, z.new_zeros(()))
+        z, ids = [], []
+        for piece in self._pieces(self._recording(source, progress)):
+            code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
+            z.append(code.z[0, :, piece.code_frames].cpu())
+            if code.ids is not None:
+                ids.append(code.ids[0, piece.code_frames].cpu())
+        return Code(torch.cat(z, dim=-1), torch.cat(ids) if ids else None, torch.zeros(()))
 
     @torch.inference_mode()
     def encode(self, source: Source) -> Parts:
         """Take a recording apart into what `decode` takes. Raises AudioError."""
-        recording = self._listen(source)
-        cache: Cache = {}
-        encoded = [self.autoencoder.encode(self.log_mel(b, cache), cache) for b in self._steps(recording)]
-        frames, stride = self._frames(recording), self.autoencoder.content.stride
-        z = torch.cat([code.z for code, _ in encoded], dim=-1)[0]
-        z = z[:, frames.start // stride : frames.stop // stride].cpu()  # (D, T)
-        prosody = torch.cat([prosody for _, prosody in encoded], dim=-1)[0]
-        prosody = prosody[:, frames.start : frames.stop].cpu()  # (3, stride T)
-        return Parts(z, prosody, self._voice_of(recording, F0Statistics.of(prosody[None])))
+        recording = self._recording(source)
+        analysis = _Analysis(keep=True)
+        for _ in self._analyse(recording, analysis):
+            pass
+        return Parts(torch.cat(analysis.z, dim=-1), torch.cat(analysis.prosody, dim=-1), analysis.voice)
 
     @torch.inference_mode()
     def decode(self, content: Tensor, prosody: Tensor, voice: Reference, pitch_shift: float = 0.0) -> Audio:
@@ -251,7 +264,7 @@ class Converter:
         it is: `guided(voice, source)` for what `convert` gives. Of T code steps, at the level that `encode`
         brings all recordings to. Raises ValueError for other shapes, VoiceError.
         """
-        stride, dim = self.autoencoder.content.stride, self.autoencoder.config.content_dim
+        stride, dim = self.alignment.stride, self.autoencoder.config.content_dim
         for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):
             if part.ndim != 2 or part.shape[0] != rows or not part.shape[1]:
                 raise ValueError(f"{name} must be of shape ({rows}, T), not {tuple(part.shape)}")
@@ -259,115 +272,96 @@ class Converter:
         speaker = SpeakerCode(target.embedding[None].to(self.device), target.tokens[None].to(self.device))
         length = content.shape[-1]
         if prosody.shape[-1] != stride * length:
-            prosody = torch.nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
+            prosody = nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
         prosody = shift(prosody[None], F0Statistics.of(prosody[None]), target.f0, pitch_shift)
-        # The chain starts before the signal and ends behind it; there, the first and last frames are held.
-        before = self.autoencoder.config.delay // stride
-        behind = -(-self.vocoder.delay // self.step)
+        # The first and the last frame are repeated for as long as the networks are late.
+        before, behind = self.alignment.code_delay, -(-self.alignment.vocoder_delay // self.step)
         z = _held(content[None], before, behind).to(self.device)
         prosody = _held(prosody, stride * before, stride * behind).to(self.device)
+        conditioning = self.autoencoder.decoder.conditioning(speaker)
         cache: Cache = {}
         size = self.block // self.step
         pieces = [
-            self.vocoder(self.autoencoder.decode(some, how, speaker, cache), how, cache)[0, 0].cpu().numpy()
+            self.engine.synthesise(some, how, conditioning, cache)[0, 0].cpu().numpy()
             for some, how in zip(z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True)
         ]
-        samples = np.concatenate(pieces)[self.delay :][: length * self.step].clip(-1, 1)
+        samples = np.concatenate(pieces)[self.alignment.delay :][: length * self.step].clip(-1, 1)
         return Audio(samples, self.sample_rate)
 
-    def _listen(self, source: Source, progress: Progress | None = None) -> Recording:
+    def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
         recording = Recording(source, self.sample_rate, progress)
         if recording.silent:
             raise AudioError(f"{recording.name}: is silent; there is no voice in it")
         return recording
 
-    def _conversion(
-        self,
-        source: Source,
-        voice: Reference,
-        pitch_shift: float,
-        strength: float,
-        progress: Progress | None = None,
-    ) -> Iterator[Samples]:
-        """What `convert` gives, block by block."""
-        _check(pitch_shift, strength)
-        target = self.voice(voice)
-        recording = self._listen(source, progress)
-        yield from self._spoken(recording, self._own_voice(recording), target, pitch_shift, strength)
+    def _reconstruct_blocks(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
+        """What `reconstruct` returns, block by block."""
+        recording = self._recording(source, progress)
+        voice = self._voice_in(recording)
+        yield from self._stream_recording(recording, voice, voice, strength=0)
 
-    def _reconstruction(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
-        """What `reconstruct` gives, block by block."""
-        recording = self._listen(source, progress)
-        own = self._own_voice(recording)
-        yield from self._spoken(recording, own, own, strength=0)
-
-    def _spoken(
+    def _stream_recording(
         self,
         recording: Recording,
-        own: Voice,
         target: Voice,
+        source_voice: Voice,
         pitch_shift: float = 0.0,
         strength: float = 1.0,
     ) -> Iterator[Samples]:
-        """A recording in another voice than its own."""
+        """A recording converted by a stream that knows level, F0 and speaker of the source."""
         stream = self._make_stream(
             target,
             sample_rate=self.sample_rate,
             output_rate=self.sample_rate,
             pitch_shift=pitch_shift,
             strength=strength,
-            source=own,
+            source=source_voice,
             level=recording.level,
         )
         yield from map(stream.feed, cut(recording.blocks("converting"), self.block))
         yield stream.flush()
 
-    def _whole(self, blocks: Iterable[Samples]) -> Audio:
-        return Audio(concatenate(blocks), self.sample_rate)
-
-    def _blocks(self, recording: Recording, size: int, silence: int = 0) -> Iterator[Tensor]:
-        """Pieces (1, 1, size) of a recording, and of so much silence behind it, at LEVEL on the device."""
+    def _pieces(self, recording: Recording) -> Iterator["_Piece"]:
+        """A recording at LEVEL in pieces of PIECE_SECONDS, and their mels, one going on from the other."""
         gain = np.float32(10 ** ((LEVEL - recording.level) / 20))
-        behind = np.zeros(silence, dtype=np.float32)
-        for block in cut(chain(recording.blocks("listening"), [behind]), size):
-            yield torch.from_numpy(block * gain)[None, None].to(self.device)
-
-    def _steps(self, recording: Recording) -> Iterator[Tensor]:
-        """Pieces (1, 1, block) in whole steps, with silence behind until all of it has been heard."""
-        more = self.delay + -(recording.length + self.delay) % self.step
-        return self._blocks(recording, self.block, more)
-
-    def _own_voice(self, recording: Recording) -> Voice:
-        return self._voice_of(recording, self._pitch(recording))
+        code, prosody = self.alignment.describing(recording.length)
+        stride, cache, start = self.alignment.stride, Cache(), 0  # start: in code frames
+        size, left = PIECE_SECONDS * self.sample_rate, recording.length
+        for block in cut(recording.blocks("analysing"), size):
+            left -= len(block)
+            wav = torch.from_numpy(block * gain)[None, None].to(self.device)
+            padded = wav if left else nn.functional.pad(wav, (0, self.alignment.padding(recording.length)))
+            mel = self.log_mel(padded, cache)
+            yield _Piece(wav, mel, _within(code, start), _within(prosody, stride * start))
+            start += mel.shape[-1] // stride
 
     @torch.inference_mode()
-    def _pitch(self, recording: Recording) -> F0Statistics:
-        """F0 statistics of a whole recording."""
+    def _analyse(self, recording: Recording, analysis: "_Analysis") -> Iterator[Samples]:
+        """Find the voice of a recording, F0 statistics included; an empty block after each piece."""
         cache: Cache = {}
-        found, wanted, before = F0Statistics(0, 0, 0), self._frames(recording), 0
-        for block in self._steps(recording):
-            prosody = self.autoencoder.prosody(self.log_mel(block, cache), cache)
-            found += F0Statistics.of(
-                prosody[..., max(0, wanted.start - before) : max(0, wanted.stop - before)]
-            )
-            before += prosody.shape[-1]
-        return found
+        for piece in self._pieces(recording):
+            if analysis.keep:
+                code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
+                analysis.z.append(code.z[0, :, piece.code_frames].cpu())
+            prosody = self.autoencoder.prosody(piece.mel, cache)[..., piece.prosody_frames]
+            if analysis.keep:
+                analysis.prosody.append(prosody[0].cpu())
+            analysis.f0 += F0Statistics.of(prosody)
+            # A longer recording counts by the speech in its pieces.
+            short = nn.functional.pad(piece.wav, (0, max(0, self.step - piece.wav.shape[-1])))
+            speaker = self.engine.speaker(short)
+            none = F0Statistics(0, 0, 0)
+            voice = Voice(speaker.embedding[0].cpu(), speaker.tokens[0].cpu(), none, self.made_by)
+            analysis.voices.append(voice)
+            seconds = speech_seconds(piece.wav[0, 0].cpu().numpy(), self.sample_rate)
+            analysis.seconds.append(0.01 + seconds)
+            yield np.zeros(0, dtype=np.float32)
 
-    def _frames(self, recording: Recording) -> range:
-        """Which frames of prosody speak of a recording, of all that `_steps` gives."""
-        late, steps = self.autoencoder.config.delay, -(-recording.length // self.step)
-        return range(late, late + steps * self.autoencoder.content.stride)
-
-    @torch.inference_mode()
-    def _voice_of(self, recording: Recording, f0: F0Statistics) -> Voice:
-        """The voice of a recording, with the given F0; a long one in pieces that count by their sound."""
-        voices, sizes = [], []
-        for piece in self._blocks(recording, PIECE_SECONDS * self.sample_rate):
-            padded = torch.nn.functional.pad(piece, (0, max(0, self.step - piece.shape[-1])))
-            code = self._engine.speaker(padded)
-            voices.append(Voice(code.embedding[0].cpu(), code.tokens[0].cpu(), f0, self.made_by))
-            sizes.append(0.01 + speech_seconds(piece[0, 0].cpu().numpy(), self.sample_rate))
-        return Voice.mix(voices, sizes)
+    def _voice_in(self, recording: Recording) -> Voice:
+        analysis = _Analysis()
+        for _ in self._analyse(recording, analysis):
+            pass
+        return analysis.voice
 
     def _checked(self, voice: Voice, path: str | Path | None = None) -> Voice:
         if voice.made_by != self.made_by:
@@ -375,6 +369,40 @@ class Converter:
                 f"{path or 'this voice'}: was made with other weights; make it again with `vcae voice`"
             )
         return voice
+
+
+class _Piece(NamedTuple):
+    """A piece of a recording.
+
+    wav: (1, 1, N). mel: (1, n_mels, T), with silence behind the last piece. code_frames, prosody_frames:
+    which of the frames that the encoders give for this mel describe the recording.
+    """
+
+    wav: Tensor
+    mel: Tensor
+    code_frames: slice
+    prosody_frames: slice
+
+
+@dataclass
+class _Analysis:
+    """What is known of a recording after each of its pieces; z and prosody are kept on demand only."""
+
+    keep: bool = False
+    z: list[Tensor] = field(default_factory=list)  # (D, T) each
+    prosody: list[Tensor] = field(default_factory=list)  # (3, P) each
+    f0: F0Statistics = field(default_factory=lambda: F0Statistics(0, 0, 0))
+    voices: list[Voice] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of speech
+
+    @property
+    def voice(self) -> Voice:
+        return replace(Voice.mix(self.voices, self.seconds), f0=self.f0)
+
+
+def _within(frames: slice, start: int) -> slice:
+    """A slice of a signal, in a piece of it that begins at `start`."""
+    return slice(max(0, frames.start - start), max(0, frames.stop - start))
 
 
 def _fingerprint(autoencoder: Autoencoder) -> str:
@@ -394,4 +422,4 @@ def _check(pitch_shift: float, strength: float) -> None:
 
 def _held(x: Tensor, before: int, behind: int) -> Tensor:
     """(B, C, T) with the first and last frames repeated."""
-    return torch.nn.functional.pad(x, (before, behind), mode="replicate")
+    return nn.functional.pad(x, (before, behind), mode="replicate")

@@ -20,15 +20,10 @@ class Engine:
     def __init__(self, log_mel: LogMel, autoencoder: Autoencoder, vocoder: Vocoder) -> None:
         self.log_mel, self.autoencoder, self.vocoder = log_mel, autoencoder, vocoder
         self.sample_rate = log_mel.config.sample_rate
-        self.stride = autoencoder.content.stride
-        """Mel frames of a step."""
-        self.step = log_mel.config.hop_length * self.stride
-        """Samples of a step."""
-        self.delay = vocoder.delay + autoencoder.config.delay * log_mel.config.hop_length
-        """How many samples late the output is."""
+        self.alignment = autoencoder.alignment
         self.guidance_scale = autoencoder.config.guidance_scale
         """Of these weights, for `Voice.guided`."""
-        self._traced: tuple[Traced, Traced] | None = None
+        self.traced: tuple[Traced, Traced] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -39,13 +34,13 @@ class Engine:
         """From now on, have TorchScript run what is given a single step. Takes a second."""
         config = self.autoencoder.config
         networks = {"log_mel": self.log_mel, "autoencoder": self.autoencoder, "vocoder": self.vocoder}
-        wav = torch.zeros(1, 1, self.step, device=self.device)
+        wav = torch.zeros(1, 1, self.alignment.step, device=self.device)
         embedding = torch.zeros(1, config.speaker_dim, device=self.device)
         tokens = torch.zeros(1, config.token_dim, config.tokens, device=self.device)
         with torch.no_grad():
             z, prosody = self.analyse(wav, {})
             conditioning = self.autoencoder.decoder.conditioning(SpeakerCode(embedding, tokens))
-        self._traced = (
+        self.traced = (
             Traced(TensorFunction(self._analyse, "wav", "z prosody", **networks), {"wav": wav}),
             Traced(
                 TensorFunction(self._synthesise, "z prosody conditioning", "wav", **networks),
@@ -55,8 +50,8 @@ class Engine:
 
     def analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         """(1, 1, N) -> content code (1, D, T), T steps, and prosody (1, 3, stride * T)."""
-        if self._traced and wav.shape[-1] == self.step:
-            z, prosody = self._traced[0](wav, cache=cache)
+        if self.traced and wav.shape[-1] == self.alignment.step:
+            z, prosody = self.traced[0](wav, cache=cache)
             return z, prosody
         return self._analyse(wav, cache)
 
@@ -64,8 +59,8 @@ class Engine:
         self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
     ) -> Tensor:
         """What `analyse` gives, in a voice -> (1, 1, N), `delay` samples late."""
-        if self._traced and z.shape[-1] == 1:
-            return self._traced[1](z, prosody, conditioning, cache=cache)[0]
+        if self.traced and z.shape[-1] == 1:
+            return self.traced[1](z, prosody, conditioning, cache=cache)[0]
         return self._synthesise(z, prosody, conditioning, cache)
 
     def speaker(self, wav: Tensor) -> SpeakerCode:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from vcae.model.alignment import Alignment
 from vcae.model.bottleneck import Code, bottleneck
 from vcae.model.config import AutoencoderConfig
 from vcae.model.content import ContentEncoder
@@ -20,6 +21,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         c = self.config = config
+        self.alignment = Alignment(c.mel, c.delay, ContentEncoder.stride)
         self.content = ContentEncoder.of(c)
         self.bottleneck = bottleneck(dim=c.content_dim, **c.bottleneck)
         self.prosody = ProsodyEncoder(c.mel, c.delay, c.prosody_width, 2 * c.prosody_width)

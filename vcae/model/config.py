@@ -19,7 +19,6 @@ class MelConfig:
     win_length: int = 640
     hop_length: int = 160
     n_mels: int = 80
-    centred: bool = False
     floor: float = 1e-3
     mean: float = -0.7
     std: float = 2.3
@@ -31,7 +30,7 @@ class MelConfig:
 
     def frames(self, samples: int) -> int:
         """How many frames a signal of so many samples has."""
-        return 1 + samples // self.hop_length if self.centred else -(-samples // self.hop_length)
+        return -(-samples // self.hop_length)
 
     def standardise(self, mel: Tensor) -> Tensor:
         """Log-mel to about zero mean and unit variance."""
@@ -43,10 +42,8 @@ class MelConfig:
 
 
 PRESETS: dict[str, MelConfig] = {
-    # Windows end with their frame's hop, so nothing waits for the future: the bundled weights.
-    "16k": MelConfig(),
-    # The convention of Vocos (https://github.com/gemelo-ai/vocos), so that 24 kHz vocoders drop in.
-    "24k": MelConfig(24_000, 1024, 1024, 256, 100, centred=True, floor=1e-7, mean=-1.5, std=3.5),
+    "16k": MelConfig(),  # the bundled weights
+    "24k": MelConfig(sample_rate=24_000, win_length=960, hop_length=240, n_mels=100, mean=-0.9),
 }
 
 

@@ -14,11 +14,8 @@ from vcae.model.state import Cache, with_past
 class LogMel(nn.Module):
     """Log-mel spectrogram: (B, 1, N) in [-1, 1] -> (B, n_mels, T).
 
-    Causal presets: frame t sees samples up to hop_length * (t + 1), T = ceil(N / hop_length), and with a
-    cache N must be a whole number of hops. Centred presets: frame t is centred on sample hop_length * t,
-    the ends are reflected, T = 1 + N // hop_length, and there is no streaming.
-
-    Raises ValueError for a cache with a centred preset or with a ragged block.
+    Frame t is computed from samples up to hop_length * (t + 1), so that it waits for none of the future, and
+    T = ceil(N / hop_length). Raises ValueError where a block of a stream is not a whole number of hops.
     """
 
     window: Tensor
@@ -38,15 +35,10 @@ class LogMel(nn.Module):
     def forward(self, wav: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, 1, N) -> (B, n_mels, T)."""
         c = self.config
-        if c.centred:
-            if cache is not None:
-                raise ValueError("a centred mel looks ahead and cannot stream; use the 16k preset")
-            wav = F.pad(wav, (c.win_length // 2, c.win_length // 2), mode="reflect")
-        else:
-            ragged = -wav.shape[-1] % c.hop_length
-            if ragged and cache is not None:
-                raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
-            wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
+        ragged = -wav.shape[-1] % c.hop_length
+        if ragged and cache is not None:
+            raise ValueError(f"a block must be a whole number of hops of {c.hop_length} samples")
+        wav = with_past(F.pad(wav, (0, ragged)), c.win_length - c.hop_length, cache, self)
         return self.from_windows(wav.squeeze(1).unfold(-1, c.win_length, c.hop_length))
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vcae.model.alignment import label_delay
 from vcae.model.config import MelConfig
 from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.model.state import Cache, delay
@@ -135,12 +136,13 @@ def shift(prosody: Tensor, source: F0Statistics, target: F0Statistics, semitones
     return torch.cat([moved.clamp(*LOG_RANGE), prosody[:, 1:]], dim=1)
 
 
-def from_labels(f0: Tensor, mel: Tensor) -> Tensor:
-    """The prosody of a causal mel as labels tell it, not delayed: (B, T), (B, n_mels, T) -> (B, 3, T).
+def from_labels(f0: Tensor, mel: Tensor, config: MelConfig) -> Tensor:
+    """The prosody of a mel from F0 labels, not delayed: (B, T), (B, n_mels, T) -> (B, 3, T).
 
-    Label i speaks of sample hop * i, the middle of mel frame i + 1; voicing is softened as a network would.
+    f0 is in Hz, zero where unvoiced; label t is measured at sample hop_length * t, the centre of a later mel
+    frame (`vcae.model.alignment.label_delay`). Voicing is softened as a network would.
     """
-    f0 = delay(f0.unsqueeze(1), 1, None, None)
+    f0 = delay(f0.unsqueeze(1), label_delay(config), None, None)
     voicing = nn.functional.avg_pool1d((f0 > 0).float(), 3, stride=1, padding=1, count_include_pad=False)
     log_f0 = f0.where(f0 > 0, 150.0).log()
     return torch.cat([log_f0, voicing, energy_of(mel)], dim=1)

@@ -24,7 +24,7 @@ from vcae.model.state import Cache, with_past
 class Vocoder(nn.Module):
     """mel (B, n_mels, T), prosody (B, 3, T) -> wav (B, 1, T * hop_length), `delay` samples late.
 
-    Causal, whole or in blocks. The mel's windows must not be centred, and their hop a quarter of them.
+    Causal, whole or in blocks. The mel's hop must be a quarter of its window.
     """
 
     noise: Tensor
@@ -40,8 +40,8 @@ class Vocoder(nn.Module):
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
         mel = config.mel
-        if mel.centred or mel.win_length != 4 * mel.hop_length:
-            raise ValueError("the vocoder needs a causal mel whose hop is a quarter of its window")
+        if mel.win_length != 4 * mel.hop_length:
+            raise ValueError("the vocoder needs a mel whose hop_length is a quarter of its win_length")
         self.config = config
         self.delay = mel.win_length - mel.hop_length
         bins = mel.win_length // 2 + 1
@@ -205,7 +205,7 @@ def _between(position: Tensor, points: int) -> Tensor:
 def griffin_lim(mel: Tensor, config: MelConfig, iterations: int = 60) -> Tensor:
     """Sound from a log-mel without any network: (B, n_mels, T) -> (B, 1, N) (Griffin and Lim, 1984).
 
-    A fallback and a sanity check. Causal presets give N = T * hop_length, in step with the mel's samples.
+    A fallback and a sanity check: N = T * hop_length, in step with the samples that the mel describes.
     """
     from torchaudio.functional import griffinlim
 
@@ -223,8 +223,6 @@ def griffin_lim(mel: Tensor, config: MelConfig, iterations: int = 60) -> Tensor:
         length=None,
         rand_init=False,
     ).unsqueeze(1)
-    if config.centred:
-        return wav
     # There, frame t is centred on sample hop * t; here, on hop * (t + 1) - win / 2.
     late = config.win_length // 2 - config.hop_length
     return nn.functional.pad(wav[..., late:], (0, late + config.hop_length))

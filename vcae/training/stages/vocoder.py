@@ -49,7 +49,7 @@ class VocoderStage(Stage):
         """Make sound of a mel."""
         with torch.no_grad():
             mel = self.log_mel(batch.source)
-        wav = self.model(mel, from_labels(batch.f0, mel))[..., self.model.delay :]
+        wav = self.model(mel, from_labels(batch.f0, mel, self.model.config.mel))[..., self.model.delay :]
         return {"wav": wav, "target": batch.source[..., : wav.shape[-1]]}
 
     def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
