@@ -395,7 +395,7 @@ def test_without_the_extra_one_line_says_so(vcae_export, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("onnxscript.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.delitem(sys.modules, "vcae.export")
+    monkeypatch.delitem(sys.modules, "vcae.export.onnx")
     code, said = vcae_export("--onnx", "graphs")
     assert code == 2
     assert len(said) == 1
