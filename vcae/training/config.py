@@ -77,11 +77,9 @@ class SamplerConfig:
     """Range of the gain of a source."""
     power: float = 0.5
     """A speaker is drawn in proportion to hours ** power."""
-    at_most: dict[str, float] = field(
-        default_factory=lambda: {"speechocean762": 0.25, "speech-to-intent": 0.1}
-    )
-    """Largest share of all draws for speakers whose name starts with a prefix, so that a few big corpora of
-    short or accented clips do not crowd out the others."""
+    at_most: tuple[tuple[str, float], ...] = (("speechocean762", 0.25), ("speech-to-intent", 0.1))
+    """Prefixes of speaker names, each with the largest share of all draws for these speakers together. Keeps
+    a few big corpora of short or accented clips from crowding out the others."""
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class Sampler:
         self.bank = bank
         self.config = config
         self.speaker_probabilities = (
-            bank.speaker_probabilities(config.power, config.at_most)
+            bank.speaker_probabilities(config.power, dict(config.at_most))
             if speaker_probabilities is None
             else speaker_probabilities
         )

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 import vcae
 from vcae.files import load_tensors, save_tensors
 from vcae.inference.checkpoint import CheckpointError, save
+from vcae.training.checkpoint import under
 from vcae.training.config import BUDGET_AND_LOGGING, TrainConfig
 from vcae.training.data import Batch
 from vcae.training.devices import fabric_of, name_of
@@ -322,15 +323,11 @@ class Trainer:
         """Continue from the checkpoint. Raises CheckpointError for other networks, settings or data."""
         tensors, about = load_tensors(self.checkpoint)
         self._refuse_other_settings(about)
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
         try:
             self.step, self.elapsed, self.hours = about["step"], about["elapsed"], about["hours"]
             self.started, self.decay_from = about["started"], about["decay_from"]
-            self.stage.load_state_dict(under("stage."))
-            self.ema.load(under("ema."))
+            self.stage.load_state_dict(under("stage.", tensors))
+            self.ema.load(under("ema.", tensors))
         except (RuntimeError, KeyError) as error:
             first = " ".join(str(error).split())[:200]
             raise CheckpointError(
@@ -339,12 +336,12 @@ class Trainer:
         self._resumed = self.step, about["notes"]
         for k, optimiser in enumerate(self.optimisers):
             state: dict[int, dict[str, Tensor]] = {}
-            for n, t in under(f"optimiser.{k}.").items():
+            for n, t in under(f"optimiser.{k}.", tensors).items():
                 index, key = n.split(".")
                 state.setdefault(int(index), {})[key] = t
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": state, "param_groups": groups})
-        self.console.print(f"{self.stage.name}: going on from step {self.step}", highlight=False)
+        self.console.print(f"{self.stage.name}: continuing from step {self.step}", highlight=False)
 
     def _refuse_other_settings(self, about: dict[str, Any]) -> None:
         """Raise CheckpointError where the checkpoint's settings or data are not those of this run."""
