@@ -19,8 +19,9 @@ import vcae
 from vcae.audio import read
 from vcae.errors import VcaeError
 from vcae.evaluation.metrics.base import Score
+from vcae.evaluation.metrics.cache import FeatureCache
 from vcae.evaluation.trials import Trial
-from vcae.files import load_tensors
+from vcae.files import load_tensors, save_tensors
 from vcae.training.config import TrainConfig
 from vcae.training.run import phases_of
 
@@ -221,13 +222,13 @@ def test_an_evaluation_says_which_corpus_is_missing(recipe, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_development_sentences_are_those_that_the_judge_hears_as_they_are_written(monkeypatch, tmp_path):
+def test_development_sentences_are_those_that_whisper_transcribes_correctly(monkeypatch, tmp_path):
     import evaluate_bundled
 
-    class Deaf:
-        """Hears the same in everything."""
+    class Constant:
+        """Transcribes every recording alike."""
 
-        name, version = "deaf", "1"
+        name, version = "constant", "1"
 
         def extract(self, audio):
             return "hello"
@@ -238,13 +239,11 @@ def test_development_sentences_are_those_that_the_judge_hears_as_they_are_writte
     clip = ROOT / "demo/voices/vcc2016-SF1-200001.flac"
     texts = ["hello", "good bye", None, "hello"]
     made = [Trial(str(k), clip, "a", "b", (clip,), text=text) for k, text in enumerate(texts)]
-    monkeypatch.setattr(evaluate_bundled, "speakers_of", lambda name, options: [])
     monkeypatch.setattr(evaluate_bundled, "make_trials", lambda *_, **__: made)
-    monkeypatch.setattr(evaluate_bundled, "Intelligibility", Deaf)
+    cache = FeatureCache(tmp_path / "features")
 
     def drawn(count):
-        options = evaluate_bundled.Options(corpora=tmp_path, cache=tmp_path / "features", trials=count)
-        return [trial.id for trial in evaluate_bundled.trials_of("development", options)]
+        return [t.id for t in evaluate_bundled.trials_of("development", [], count, Constant(), cache)]
 
     assert drawn(3) == ["0", "2", "3"]
     assert drawn(2) == drawn(2)
@@ -261,9 +260,9 @@ def test_a_reference_gets_noise_of_the_level_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("how", "kept", "lost"), [("across_a_room", (0, 8000), None), ("by_telephone", (400, 3200), (0, 200))]
+    ("how", "kept", "lost"), [("reverberant", (0, 8000), None), ("telephone", (400, 3200), (0, 200))]
 )
-def test_a_source_is_recorded_badly_but_whole(how, kept, lost):
+def test_a_source_is_degraded_but_complete(how, kept, lost):
     import evaluate_conditions
 
     clean = read(ROOT / "demo/voices/vcc2016-SF1-200001.flac", 16_000)
@@ -275,7 +274,7 @@ def test_a_source_is_recorded_badly_but_whole(how, kept, lost):
         hertz = np.arange(len(power)) * 16_000 / len(clean.samples)
         return 10 * math.log10(power[(hertz >= band[0]) & (hertz < band[1])].sum())
 
-    gained = 3 if how == "across_a_room" else 0  # dB: as much comes from the walls as straight, more or less
+    gained = 3 if how == "reverberant" else 0  # dB: reverberation is about as loud as the direct sound
     assert level(bad, kept) == pytest.approx(level(clean, kept) + gained, abs=2.5)
     assert lost is None or level(bad, lost) < level(clean, lost) - 20
 
@@ -299,6 +298,41 @@ def test_less_reference_is_a_part_of_it():
         system(trial)
     assert given[:2] == [1.5, 3.0]
     assert given[1] < given[2] < given[3] == pytest.approx(given[4])
+
+
+def test_phases_are_read_from_the_notes_of_weights(tmp_path):
+    import evaluate_bundled
+
+    phase = {"stage": "encoders", "steps": 12000, "minutes": 61.7, "hours": 884.2, "device": "A | B"}
+    phases = [phase | {"data": {"utterances": 3}}, {"stage": "decoder", "data": "x" * 300}]
+    for name, notes in (("a", {"steps": 5, "minutes": 2.0}), ("b", {"phases": phases})):
+        save_tensors(tmp_path / f"{name}.safetensors", {"x": torch.zeros(1)}, {"notes": notes})
+    head, *rows = evaluate_bundled.phase_table(tmp_path)
+    assert head == ["file", "stage", "steps", "minutes", "hours heard", "device", "data"]
+    assert rows[0] == ["a.safetensors", "not recorded", "5", "2", "", "", ""]
+    assert rows[1] == ["b.safetensors", "encoders", "12,000", "62", "884", "A / B", "utterances 3"]
+    assert rows[2][:2] == ["b.safetensors", "decoder"] and len(rows[2][-1]) == 80
+
+
+def test_parts_of_the_card_are_replaced_between_their_markers(monkeypatch, tmp_path):
+    import evaluate_bundled
+
+    card = tmp_path / "README.md"
+    shutil.copy(evaluate_bundled.CARD, card)
+    monkeypatch.setattr(evaluate_bundled, "CARD", card)
+    for name in ("results", "conditions", "phases"):
+        evaluate_bundled.write_part(name, f"new {name}")
+        assert f"<!-- {name} -->\nnew {name}\n<!-- /{name} -->" in card.read_text()
+    with pytest.raises(VcaeError, match="no place for probes"):
+        evaluate_bundled.write_part("probes", "x")
+
+
+def test_cells_of_the_card_are_short():
+    import evaluate_bundled
+
+    lines = evaluate_bundled.CARD.read_text(encoding="utf-8").splitlines()
+    cells = [cell for line in lines if line.startswith("|") for cell in line.split("|")]
+    assert cells and max(map(len, cells)) <= 200
 
 
 def blocks() -> list[str]:
