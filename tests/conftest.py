@@ -1,4 +1,4 @@
-"""What the tests share: one thread, no deadlines, speech, tiny seeded models, ways to cut a stream."""
+"""Shared by the tests: one thread, no deadlines, speech, tiny seeded models, ways to cut a stream."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# As many threads as processes run the tests, and no more: of the libraries below, and of programs started.
+# One thread per test process, for the libraries below and for programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
@@ -49,7 +49,7 @@ def seeded(model: type, config: object) -> torch.nn.Module:
 
 
 def save_weights(folder: Path, config: AutoencoderConfig = TINY) -> Path:
-    """A new folder of seeded tiny weights, as training would leave it."""
+    """A new folder of seeded tiny weights, as training writes it."""
     folder.mkdir()
     checkpoint.save(folder / "autoencoder.safetensors", seeded(Autoencoder, config))
     checkpoint.save(folder / "vocoder.safetensors", seeded(Vocoder, TINY_VOCODER))
@@ -120,6 +120,6 @@ def cuts(length: int, multiple: int = 1) -> st.SearchStrategy[list[int]]:
 
 
 def streamed(module: Callable[[Tensor, Cache], Tensor], x: Tensor, borders: list[int]) -> Tensor:
-    """What comes out if the signal is fed block by block with one cache."""
+    """Output for a signal that is fed block by block with one cache."""
     cache: Cache = {}
     return torch.cat([module(x[..., a:b], cache) for a, b in pairwise(borders)], dim=-1)

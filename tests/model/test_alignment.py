@@ -1,4 +1,4 @@
-"""Time alignment: for any look-ahead, the frames that describe a signal are found."""
+"""Time alignment at any look-ahead."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def test_the_stated_delays_of_the_16k_preset():
 
 
 @given(mel=mels, delay=delays, samples=st.integers(1, 100_000))
-def test_with_its_padding_a_signal_comes_out_whole(mel, delay, samples):
+def test_with_its_padding_the_output_of_a_signal_is_complete(mel, delay, samples):
     alignment = Alignment(mel, delay, 2)
     fed = samples + alignment.padding(samples)
     assert fed % alignment.step == 0
@@ -49,7 +49,7 @@ def test_with_its_padding_a_signal_comes_out_whole(mel, delay, samples):
 
 
 @given(delay=delays, frames=st.integers(25, 60))
-def test_what_is_in_step_describes_the_same_frames(delay, frames):
+def test_aligned_signals_describe_the_same_frames(delay, frames):
     early = noise(1, 3, frames)
     late = torch.cat([torch.zeros(1, 3, delay), early], dim=-1)[..., :frames]
     a, b = in_step(late, early, delay)

@@ -1,4 +1,4 @@
-"""The autoencoder, and the whole chain from waveform to waveform: streaming, causality, budgets."""
+"""The autoencoder, and the engine from waveform to waveform: streaming, causality, budgets."""
 
 import dataclasses
 import math
@@ -36,10 +36,10 @@ def mel_like(*shape: int, seed: int = 0) -> Tensor:
 
 
 class Engine:
-    """Waveform to waveform in another's voice, late by `delay` samples, whole or in blocks."""
+    """Waveform to waveform in another voice, delayed by `delay` samples, whole or in blocks."""
 
     def __init__(self, autoencoder: Autoencoder, vocoder: Vocoder) -> None:
-        # As the converter does it: what is added up must not hang on the size of the blocks.
+        # As in the converter: sums over time must not depend on the size of the blocks.
         autoencoder.prosody.double()
         self.log_mel, self.autoencoder, self.vocoder = LogMel(MEL).double(), autoencoder, vocoder
         with torch.no_grad():
@@ -88,15 +88,17 @@ def test_an_odd_number_of_frames_is_refused(autoencoder, frames):
 
 
 @every_kind
-def test_every_part_learns_from_the_output(bottleneck):
+def test_a_gradient_reaches_every_parameter(bottleneck):
     model = tiny(bottleneck=bottleneck).train()
     model(mel_like(4, MEL.n_mels, 40), mel_like(4, MEL.n_mels, 40, seed=1)).square().mean().backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert silent == []
+    without_gradient = [
+        n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
+    assert without_gradient == []
 
 
 @torch.no_grad()
-def test_harmonics_stand_out_as_far_as_the_network_says():
+def test_harmonics_stand_out_as_far_as_the_network_predicts():
     decoder = seeded(Autoencoder, TINY).decoder
     envelope, depth = torch.rand(2, MEL.n_mels)
     decoder.output.weight.zero_()
@@ -123,14 +125,14 @@ def test_the_speaker_embedding_has_unit_norm(autoencoder, frames):
     torch.testing.assert_close(norms, torch.ones(3))
 
 
-def test_the_speaker_code_does_not_hear_the_gain(autoencoder):
+def test_the_speaker_code_does_not_depend_on_the_gain(autoencoder):
     loud = vowel(150.0, level=0.5) + 0.05 * noise(1, 1, 16_000)
     codes = [autoencoder.speaker.encode(LogMel(MEL)(gain * loud)) for gain in (1, 10**-0.5)]
     for a, b in zip(*codes, strict=True):
         assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
 
 
-def test_other_sounds_have_other_speaker_codes(autoencoder):
+def test_different_sounds_have_different_speaker_codes(autoencoder):
     one, other = (autoencoder.speaker(LogMel(MEL)(wav)) for wav in (vowel(150.0), 0.1 * noise(1, 1, 16_000)))
     assert torch.cosine_similarity(one, other) < 0.999
 
@@ -169,65 +171,65 @@ def test_codes_block_by_block_equal_those_of_the_whole(bottleneck, borders):
 @given(borders=cuts(60 * HOP, multiple=2 * HOP))
 @settings(max_examples=4)
 def test_sound_block_by_block_equals_that_of_the_whole(bottleneck, borders):
-    chain = Engine(tiny(bottleneck=bottleneck), seeded(Vocoder, TINY_VOCODER))
+    engine = Engine(tiny(bottleneck=bottleneck), seeded(Vocoder, TINY_VOCODER))
     wav = vowel(130.0, 60 * HOP) + 0.02 * noise(1, 1, 60 * HOP)
     cache = {}
-    parts = [chain(wav[..., a:b], cache) for a, b in pairwise(borders)]
-    torch.testing.assert_close(torch.cat(parts, -1), chain(wav), atol=1e-4, rtol=0)
+    parts = [engine(wav[..., a:b], cache) for a, b in pairwise(borders)]
+    torch.testing.assert_close(torch.cat(parts, -1), engine(wav), atol=1e-4, rtol=0)
 
 
 def test_speech_in_the_smallest_blocks_equals_the_whole(autoencoder, vocoder, speech):
-    chain = Engine(autoencoder, vocoder)
+    engine = Engine(autoencoder, vocoder)
     wav = speech[..., : 100 * HOP]
     cache = {}
-    parts = [chain(block, cache) for block in wav.split(2 * HOP, dim=-1)]
-    torch.testing.assert_close(torch.cat(parts, -1), chain(wav), atol=1e-4, rtol=0)
+    parts = [engine(block, cache) for block in wav.split(2 * HOP, dim=-1)]
+    torch.testing.assert_close(torch.cat(parts, -1), engine(wav), atol=1e-4, rtol=0)
 
 
 def test_a_long_voiced_stretch_in_small_blocks_equals_the_whole(autoencoder, vocoder):
-    """The vocoder sums up F0, and with it what a stream and a whole file round differently.
+    """The vocoder integrates F0, and with it rounding errors, which differ between a stream and a whole file.
 
-    The weights are those that make the encoder as sure of F0, and its rounding as large, as training does.
+    The weights make F0 as certain, and its rounding errors as large, as after training.
     """
     with torch.no_grad():
         autoencoder.prosody.output.weight.mul_(30)
         autoencoder.prosody.output.bias[-1] = 100
-    chain = Engine(autoencoder, vocoder)
+    engine = Engine(autoencoder, vocoder)
     samples = 3 * MEL.sample_rate
     f0 = 150 + 50 * torch.sin(torch.arange(samples) / 8000)
     wav = vowel(f0, samples) + 0.02 * noise(1, 1, samples)
     cache = {}
-    parts = [chain(block, cache) for block in wav.split(4 * HOP, dim=-1)]
-    torch.testing.assert_close(torch.cat(parts, -1), chain(wav), atol=1e-4, rtol=0)
+    parts = [engine(block, cache) for block in wav.split(4 * HOP, dim=-1)]
+    torch.testing.assert_close(torch.cat(parts, -1), engine(wav), atol=1e-4, rtol=0)
 
 
-def test_other_streams_leave_a_stream_alone(autoencoder, vocoder):
-    chain = Engine(autoencoder, vocoder)
+def test_streams_do_not_affect_each_other(autoencoder, vocoder):
+    engine = Engine(autoencoder, vocoder)
     one, other = 0.1 * noise(1, 1, 40 * HOP), 0.1 * noise(1, 1, 40 * HOP, seed=1)
-    mine, theirs, parts = {}, {}, []
+    cache, other_cache, parts = {}, {}, []
     for a in range(0, 40 * HOP, 8 * HOP):
-        parts.append(chain(one[..., a : a + 8 * HOP], mine))
-        chain(other[..., a : a + 8 * HOP], theirs)
-    torch.testing.assert_close(torch.cat(parts, -1), chain(one), atol=1e-4, rtol=0)
+        parts.append(engine(one[..., a : a + 8 * HOP], cache))
+        engine(other[..., a : a + 8 * HOP], other_cache)
+    torch.testing.assert_close(torch.cat(parts, -1), engine(one), atol=1e-4, rtol=0)
 
 
-# Latency: out[n], trimmed of the chain's delay, describes sample n and waits for samples before n + latency.
+# Latency: out[n], after the delay is cut off, describes sample n and depends on samples before n + latency.
 
 
 def latency(delay: int) -> int:
-    """The design's: a window, L hops, and one hop since the code takes two frames at once."""
+    """As designed: a window, L hops, and one more hop, because a code frame is two mel frames."""
     return 640 + 160 * delay + 160
 
 
-def lookahead(chain: Engine) -> int:
-    """The least number for which a change from sample n + number on leaves the outputs up to n, for any n."""
-    more = max(0, chain.delay - 5 * HOP)  # room for a longer delay
+def lookahead(engine: Engine) -> int:
+    """The least k for which outputs up to n do not depend on inputs from n + k on, for any n."""
+    more = max(0, engine.delay - 5 * HOP)  # room for a longer delay
     period, begin, length = 2 * HOP, 14 * HOP + more, 24 * HOP + 2 * more
     wavs = 0.1 * noise(1, length).repeat(1 + period, 1, 1)
     for i in range(period):
         wavs[1 + i, :, begin + i :] += noise(length - begin - i, seed=1)
         wavs[1 + i, :, begin + i] += 10
-    out = chain(wavs)[:, 0, chain.delay :]
+    out = engine(wavs)[:, 0, engine.delay :]
     differs = (out[1:] - out[:1]).abs() > 1e-5 * out.abs().max()  # (period, N)
     assert differs.any(1).all()
     earliest = differs.float().argmax(1)
@@ -236,21 +238,21 @@ def lookahead(chain: Engine) -> int:
 
 @every_delay
 def test_the_latency_is_as_stated_to_the_sample(vocoder, delay):
-    chain = Engine(tiny(delay=delay), vocoder)
-    # Without the windows' fades, whose first sample is zero, every sample that a frame may use counts.
-    chain.log_mel.window.fill_(1)
+    engine = Engine(tiny(delay=delay), vocoder)
+    # Rectangular windows, so that every sample within a window affects the output.
+    engine.log_mel.window.fill_(1)
     vocoder.window.fill_(1)
-    assert lookahead(chain) == latency(delay)
+    assert lookahead(engine) == latency(delay)
 
 
 @given(n=st.integers(0, 14 * HOP))
 @settings(max_examples=6)
-def test_outputs_up_to_n_do_not_hear_the_input_from_n_plus_latency_on(n):
-    chain = Engine(tiny(), seeded(Vocoder, TINY_VOCODER))
+def test_outputs_up_to_n_do_not_depend_on_the_input_from_n_plus_latency_on(n):
+    engine = Engine(tiny(), seeded(Vocoder, TINY_VOCODER))
     wav = 0.1 * noise(1, 1, 26 * HOP)
     changed = wav.clone()
     changed[..., n + latency(TINY.delay) :] += 1
-    out, other = (chain(x)[..., chain.delay :] for x in (wav, changed))
+    out, other = (engine(x)[..., engine.delay :] for x in (wav, changed))
     torch.testing.assert_close(other[..., : n + 1], out[..., : n + 1], atol=1e-6, rtol=0)
     assert (other - out).abs().max() > 1e-3
 
@@ -268,7 +270,7 @@ def test_parameters_stay_within_the_budget(model, config, most):
 
 
 def test_a_second_of_audio_costs_at_most_three_quarters_of_a_billion_multiplications():
-    chain = Engine(seeded(Autoencoder, AutoencoderConfig()), seeded(Vocoder, VocoderConfig()))
+    engine = Engine(seeded(Autoencoder, AutoencoderConfig()), seeded(Vocoder, VocoderConfig()))
     with FlopCounterMode(display=False) as counter:
-        chain(torch.zeros(1, 1, MEL.sample_rate))
+        engine(torch.zeros(1, 1, MEL.sample_rate))
     assert 0.1e9 < counter.get_total_flops() / 2 <= 0.75e9

@@ -1,4 +1,4 @@
-"""The family of bottlenecks holds one contract."""
+"""Contract of all bottlenecks."""
 
 import math
 
@@ -52,7 +52,7 @@ def test_a_gradient_reaches_the_encoder(kind):
 
 
 @every
-def test_what_comes_out_in_eval_depends_on_the_input_alone(kind):
+def test_the_output_in_eval_depends_on_the_input_alone(kind):
     layer = build(kind).eval()
     x = noise(2, DIM, 25)
     one, other = layer(x), layer(x)
@@ -127,12 +127,12 @@ def test_the_continuous_code_has_unit_power_and_noise_in_training_only():
     assert (loud - quiet).std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_an_unknown_kind_is_refused_by_naming_those_there_are():
+def test_an_unknown_kind_is_refused_by_naming_the_kinds():
     with pytest.raises(ValueError, match="magic") as refusal:
         bottleneck("magic", DIM)
     assert all(kind in str(refusal.value) for kind in BOTTLENECKS)
 
 
-def test_unknown_options_are_not_swallowed():
+def test_unknown_options_are_refused():
     with pytest.raises(TypeError):
         bottleneck("vq", DIM, levels=3)

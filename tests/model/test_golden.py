@@ -1,6 +1,6 @@
-"""What a seeded tiny model makes of a fixed signal stays what it was.
+"""Golden outputs of a seeded tiny model.
 
-A change of it on purpose: `python tests/test_golden.py` writes the file anew; say in the commit why.
+After an intended change, write the file anew: `PYTHONPATH=tests python tests/model/test_golden.py`.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def outputs() -> dict[str, np.ndarray]:
     converter = Converter(seeded(Autoencoder, TINY), seeded(Vocoder, TINY_VOCODER))
     source, target = (Audio(vowel(f0, 8_000)[0, 0].numpy(), 16_000) for f0 in (120.0, 220.0))
     with torch.no_grad():
-        voice = converter.encode(target).voice  # `voice` would refuse a vowel, in which it detects no speech
+        voice = converter.encode(target).voice  # `voice` refuses a vowel as no speech
     return {
         "converted": converter.convert(source, voice).samples,
         "embedding": converter.embed(source),
@@ -32,7 +32,7 @@ def outputs() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["converted", "embedding", "content"])
-def test_outputs_are_what_they_were(name):
+def test_outputs_equal_the_golden_file(name):
     with np.load(GOLDEN, allow_pickle=False) as golden:
         assert golden[name].shape == outputs()[name].shape
         np.testing.assert_allclose(outputs()[name], golden[name], atol=1e-3)

@@ -33,7 +33,7 @@ def train(hertz: float, seconds: float = 0.5) -> torch.Tensor:
 def test_pulses_are_a_flat_harmonic_spectrum_of_unit_variance(hertz):
     wav = train(hertz, seconds=1.0)[0, 0]
     assert wav.var() == pytest.approx(1, rel=0.02)
-    spectrum = torch.fft.rfft(wav).abs()  # a bin a hertz
+    spectrum = torch.fft.rfft(wav).abs()  # one bin per hertz
     lines = spectrum[hertz::hertz][: 8000 // hertz - 1]
     assert lines.std() < 0.02 * lines.mean()
     assert lines.square().sum() > 0.9 * spectrum.square().sum()
@@ -49,8 +49,8 @@ def test_pulses_are_continuous_in_pitch_and_phase(hertz, cycle):
 
 
 @pytest.mark.parametrize("hertz", [70, 110, 180, 300, 550])
-def test_ripple_is_the_log_mel_of_pulses(template, hertz):
-    """But for the flat envelope: what a band makes of any spectrum, and the level that windows give."""
+def test_the_template_is_the_log_mel_of_pulses(template, hertz):
+    """After removing the response of each band to a flat spectrum, and the gain of the window."""
     natural = LogMel(MEL)(0.05 * train(hertz))[..., 10:40].mean(2)[0]
     flat = LogMel(MEL).filterbank.sum(0).clamp(min=1e-3).log()
     level = math.log(0.05) + LogMel(MEL).window.norm().log()
@@ -58,7 +58,7 @@ def test_ripple_is_the_log_mel_of_pulses(template, hertz):
     assert (template(prosody(hertz))[0, :, 0] - relative)[2:].abs().mean() < 0.1
 
 
-def test_ripple_peaks_where_harmonics_are(template):
+def test_the_template_peaks_at_the_harmonics(template):
     wave = template(prosody(400))[0, :, 0]
     top = 2595 * math.log10(1 + 8000 / 700)
     for k in (1, 2, 3):
@@ -68,13 +68,13 @@ def test_ripple_peaks_where_harmonics_are(template):
         assert wave[between] < -1
 
 
-def test_no_voice_no_ripple(template):
+def test_the_template_is_zero_in_unvoiced_frames(template):
     assert not template(prosody(200, voicing=0.0)).any()
 
 
 @settings(max_examples=30, deadline=None)
 @given(hertz=st.floats(1, 4000), voicing=st.floats(0, 1))
-def test_ripple_is_finite_and_smooth_at_any_pitch(template, hertz, voicing):
+def test_the_template_is_finite_and_smooth_at_any_pitch(template, hertz, voicing):
     here, near = template(prosody(hertz, voicing)), template(prosody(hertz * 1.001, voicing))
     assert here.shape == (1, MEL.n_mels, 1) and here.isfinite().all()
     assert (here - near).abs().max() < 0.2

@@ -1,4 +1,4 @@
-"""The causal layers: one contract over the family, and what each is for."""
+"""The causal layers: a common contract, then the behaviour of each."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from vcae.model.layers import ChannelNorm, Conv1d, ConvNeXtBlock, FiLM, Stack, S
 
 CHANNELS, FRAMES = 6, 300
 
-# What builds each layer, and its stride.
+# Constructor and stride of each layer.
 CAUSAL = {
     "conv": (lambda: Conv1d(CHANNELS, 4, 5), 1),
     "pointwise conv": (lambda: Conv1d(CHANNELS, 4, 1), 1),
@@ -21,7 +21,7 @@ CAUSAL = {
     "strided conv without context": (lambda: Conv1d(CHANNELS, 4, 2, stride=2), 2),
     "block": (lambda: ConvNeXtBlock(CHANNELS, 12, dilation=2), 1),
     "stack": (lambda: Stack(CHANNELS, 12, [1, 2, 4]), 1),
-    "recursive norm": (lambda: StreamingInstanceNorm(CHANNELS, time_constant=40), 1),
+    "streaming instance norm": (lambda: StreamingInstanceNorm(CHANNELS, time_constant=40), 1),
 }
 
 
@@ -44,7 +44,7 @@ def test_block_by_block_equals_whole(name, data):
 
 @pytest.mark.parametrize("name", CAUSAL)
 @given(data=st.data())
-def test_no_output_sees_the_future(name, data):
+def test_no_output_depends_on_the_future(name, data):
     layer, stride = build(name)
     i = data.draw(st.integers(0, FRAMES // stride - 2))
     x = noise(1, CHANNELS, FRAMES)
@@ -84,7 +84,7 @@ def test_layers_that_are_not_causal_keep_the_length(layer, frames):
     assert layer(noise(1, CHANNELS, frames)).shape == (1, CHANNELS, frames)
 
 
-def test_a_block_that_is_not_causal_sees_both_ways_alike():
+def test_a_block_that_is_not_causal_depends_on_past_and_future_alike():
     block = ConvNeXtBlock(CHANNELS, 12, dilation=3, causal=False)
     x = noise(1, CHANNELS, 61)
     nudged = x.clone()
@@ -105,7 +105,7 @@ def test_channel_norm_normalises_every_frame_by_itself():
     torch.testing.assert_close(y, expected, atol=1e-5, rtol=0)
 
 
-def test_recursive_norm_follows_a_drifted_signal():
+def test_streaming_instance_norm_adapts_to_another_level_and_spread():
     norm = StreamingInstanceNorm(3, time_constant=50).eval()
     level, spread = torch.tensor([[-4.0], [0.0], [20.0]]), torch.tensor([[0.1], [1.0], [5.0]])
     y = norm(noise(8, 3, 1000) * spread + level)[..., 500:]  # after ten time constants
@@ -114,7 +114,7 @@ def test_recursive_norm_follows_a_drifted_signal():
 
 
 @pytest.mark.parametrize("frames", [1, 127, 128, 129, 400])
-def test_recursive_norm_equals_a_plain_loop(frames):
+def test_streaming_instance_norm_equals_a_plain_loop(frames):
     norm = StreamingInstanceNorm(3, time_constant=30, prior=7).eval()
     norm.mean.copy_(noise(3, 1, seed=1))
     norm.variance.copy_(noise(3, 1, seed=2).exp())
@@ -129,7 +129,7 @@ def test_recursive_norm_equals_a_plain_loop(frames):
     torch.testing.assert_close(norm(x).double(), torch.cat(expected, -1), atol=1e-5, rtol=0)
 
 
-def test_recursive_norm_starts_from_the_statistics_it_was_trained_on():
+def test_streaming_instance_norm_starts_from_the_statistics_of_training():
     norm = StreamingInstanceNorm(2, time_constant=1e9, momentum=0.1)
     for seed in range(100):
         norm(3 * noise(4, 2, 50, seed=seed) + 5)
@@ -138,14 +138,14 @@ def test_recursive_norm_starts_from_the_statistics_it_was_trained_on():
     assert (y.std() - 1).abs() < 0.1
 
 
-def test_recursive_norm_in_eval_learns_nothing():
+def test_streaming_instance_norm_in_eval_keeps_its_statistics():
     norm = StreamingInstanceNorm(CHANNELS, time_constant=10).eval()
     norm(noise(1, CHANNELS, 50) + 5)
     assert not norm.mean.any()
     assert (norm.variance == 1).all()
 
 
-def test_recursive_norm_stays_in_float32_under_autocast():
+def test_streaming_instance_norm_stays_in_float32_under_autocast():
     norm = StreamingInstanceNorm(CHANNELS, time_constant=10).eval()
     x = noise(1, CHANNELS, 50)
     with torch.autocast("cpu", torch.bfloat16):
@@ -167,12 +167,12 @@ def test_a_conditioned_block_scales_and_shifts_each_channel_alike_at_all_times()
     torch.testing.assert_close(seen[1], seen[0] * (1 + scale[..., None]) + shift[..., None])
 
 
-def test_film_of_nothing_is_the_identity():
+def test_film_of_a_zero_condition_is_the_identity():
     scale, shift = FiLM(4, 3)(torch.zeros(2, 3))
     assert (scale == 1).all() and (shift == 0).all()
 
 
-def test_a_conditioned_stack_hears_its_condition():
+def test_the_output_of_a_conditioned_stack_depends_on_its_condition():
     stack = Stack(CHANNELS, 12, [1, 1], condition=3)
     x = noise(1, CHANNELS, 9)
     a, b = (stack(x, None, stack.modulations(noise(1, 3, seed=s))) for s in (1, 2))

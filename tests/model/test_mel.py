@@ -30,17 +30,17 @@ def test_it_is_librosa_with_windows_that_end_with_their_hop(preset):
 
 
 @given(samples=st.integers(600, 5_000))
-def test_the_number_of_frames_is_as_foretold(samples):
+def test_the_number_of_frames_is_that_of_the_config(samples):
     for config in PRESETS.values():
         assert LogMel(config)(torch.zeros(1, 1, samples)).shape == (1, config.n_mels, config.frames(samples))
 
 
-def test_16k_counts_a_frame_for_every_begun_hop():
+def test_16k_has_a_frame_for_every_started_hop():
     assert [PRESETS["16k"].frames(n) for n in (1, HOP, HOP + 1, 10 * HOP)] == [1, 1, 2, 10]
 
 
 @given(t=st.integers(0, 18))
-def test_16k_frame_sees_samples_up_to_its_hop_and_no_further(t):
+def test_16k_frame_depends_on_samples_up_to_its_hop_and_no_further(t):
     log_mel = LogMel(PRESETS["16k"])
     wav = noise(1, 1, 20 * HOP)
     later, last = wav.clone(), wav.clone()

@@ -1,4 +1,4 @@
-"""F0 labels, the prosody stream, statistics of F0 and moving it."""
+"""F0 labels, the prosody encoder, statistics of F0 and shifting F0."""
 
 import math
 
@@ -33,7 +33,7 @@ statistics = st.builds(F0Statistics.around, pitches, spreads, st.floats(1, 1e4))
 
 
 def prosody(frames: int, seed: int = 0, voicing: float | None = None) -> torch.Tensor:
-    """Some prosody (1, 3, frames) about a low voice."""
+    """Random prosody (1, 3, frames) of a low voice."""
     log_f0 = math.log(120) + 0.2 * noise(1, 1, frames, seed=seed)
     voiced = (
         noise(1, 1, frames, seed=seed + 1).sigmoid() if voicing is None else torch.full_like(log_f0, voicing)
@@ -70,7 +70,7 @@ def test_noise_has_hardly_any_pitch(labels):
     assert (labels((0.1 * noise(RATE)).numpy()) > 0).mean() < 0.2
 
 
-def test_label_i_speaks_of_sample_hop_times_i(labels):
+def test_label_i_is_measured_at_sample_hop_times_i(labels):
     glide = torch.linspace(100, 300, RATE)  # 2 Hz a frame
     f0 = labels(vowel(glide).flatten().numpy())
     error = f0[10:90] - glide[::HOP][10:90].numpy()
@@ -120,7 +120,7 @@ def encoder():
     return ProsodyEncoder(MelConfig(), delay=2, width=16, hidden=32).eval()
 
 
-def test_the_encoder_says_pitch_voicing_and_energy(encoder):
+def test_the_encoder_predicts_pitch_voicing_and_energy(encoder):
     mel = MelConfig().unstandardise(3 * noise(2, 80, 50))
     log_f0, voicing, energy = encoder(mel).unbind(1)
     assert log_f0.shape == (2, 50)
@@ -130,8 +130,8 @@ def test_the_encoder_says_pitch_voicing_and_energy(encoder):
 
 
 @pytest.mark.parametrize("hertz", [80.0, 240.0, 450.0])
-def test_f0_is_the_likely_pitch_whatever_else_is_a_little_likely(encoder, monkeypatch, hertz):
-    """As in noise: half of the probability lies about one pitch, the rest anywhere."""
+def test_f0_is_the_likely_pitch_despite_many_unlikely_ones(encoder, monkeypatch, hertz):
+    """As in noise: half of the probability near one pitch, the rest spread over all."""
     near = (-((encoder.pitches + LOG_MIDDLE - math.log(hertz)).abs() / 0.02).square() / 2).softmax(0)
     logits = (near / 2 + 0.5 / len(near)).log().expand(1, 10, -1).mT
     monkeypatch.setattr(encoder, "logits", lambda mel, cache=None: (logits, torch.zeros(1, 1, 10)))
@@ -154,7 +154,7 @@ def test_energy_follows_the_gain(gain):
     torch.testing.assert_close(energy_of(torch.full_like(mel, 0.7)), torch.full((1, 1, 5), 0.7))
 
 
-def test_features_tell_no_pitch_where_there_is_no_voice():
+def test_features_hold_no_pitch_in_unvoiced_frames():
     silent = prosody(20, voicing=0.0)
     other = silent.clone()
     other[:, 0] += 1
@@ -199,19 +199,19 @@ def test_unvoiced_frames_do_not_count():
 
 
 @pytest.mark.parametrize("nothing", [prosody(30, voicing=0.0), prosody(0)], ids=["unvoiced", "empty"])
-def test_of_a_voice_not_heard_the_prior_is_believed(nothing):
-    unheard = F0Statistics.of(nothing)
-    assert unheard.frames == 0
-    assert unheard.mean == pytest.approx(math.log(150))
-    assert unheard.std == pytest.approx(0.25)
-    assert (unheard.mean, unheard.std) == pytest.approx((PRIOR.mean, PRIOR.std))
+def test_without_voiced_frames_statistics_are_the_prior(nothing):
+    unvoiced = F0Statistics.of(nothing)
+    assert unvoiced.frames == 0
+    assert unvoiced.mean == pytest.approx(math.log(150))
+    assert unvoiced.std == pytest.approx(0.25)
+    assert (unvoiced.mean, unvoiced.std) == pytest.approx((PRIOR.mean, PRIOR.std))
 
 
 # Shifting
 
 
 @given(source=statistics, target=statistics)
-def test_shift_moves_the_mean_of_one_voice_to_that_of_the_other(source, target):
+def test_shift_moves_the_mean_of_the_source_to_that_of_the_target(source, target):
     x = prosody(9, voicing=1.0)
     x[:, 0] = source.mean
     torch.testing.assert_close(

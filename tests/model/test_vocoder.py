@@ -19,13 +19,13 @@ RATE, HOP = MEL.sample_rate, MEL.hop_length
 
 
 def prosody_of(f0: float | Tensor, mel: Tensor, voicing: float = 1.0) -> Tensor:
-    """The prosody (B, 3, T) of a mel whose F0 is known."""
+    """Prosody (B, 3, T) of a mel, from its F0."""
     log_f0 = torch.as_tensor(f0, dtype=torch.float32).log().expand_as(mel[:, :1])
     return torch.cat([log_f0, torch.full_like(log_f0, voicing), energy_of(mel)], dim=1)
 
 
 def autocorrelation(wav: Tensor) -> Tensor:
-    """Normalised autocorrelation of (1, 1, N) less the ends, by lag."""
+    """Normalised autocorrelation of (1, 1, N) without its ends, by lag."""
     x = wav.flatten()[2000:-1000].double()
     x = x - x.mean()
     r = torch.fft.irfft(torch.fft.rfft(x, 2 * len(x)).abs().square())[: RATE // 50]
@@ -60,7 +60,7 @@ def test_the_delay_is_a_window_less_a_hop(vocoder):
     assert vocoder.delay == 480
 
 
-def test_sound_is_late_by_the_delay(vocoder):
+def test_the_output_is_late_by_the_delay(vocoder):
     wav = torch.zeros(1, 1, 80 * HOP)
     wav[..., 40 * HOP :] = 0.1 * noise(40 * HOP)  # from there on
     mel = LogMel(MEL)(wav)
@@ -89,7 +89,7 @@ def test_the_pitch_is_right_before_any_training(vocoder, f0):
 
 
 @pytest.mark.parametrize("f0", [100.0, 250.0])
-def test_the_pitch_is_what_prosody_says_whatever_the_mel(vocoder, f0):
+def test_the_pitch_is_that_of_the_prosody_whatever_the_mel(vocoder, f0):
     mel = torch.full((1, MEL.n_mels, 100), -1.0)
     assert pitch(sound(vocoder, mel, prosody_of(f0, mel))) == pytest.approx(f0, rel=0.02)
 
@@ -140,15 +140,15 @@ def test_an_untrained_vocoder_has_about_the_level_of_its_mel(vocoder):
 
 
 @pytest.mark.parametrize("f0", [90.0, 150.0, 260.0, 420.0])
-def test_before_any_training_the_mel_of_a_vowel_comes_back(f0):
-    """Harmonics, which the mel shows and the source brings along, are not counted twice."""
+def test_an_untrained_vocoder_reproduces_the_mel_of_a_vowel(f0):
+    """Harmonics, which are in the mel and in the source, are not counted twice."""
     model = seeded(Vocoder, TINY_VOCODER)
     torch.nn.init.zeros_(model.filters.weight)
     mel = LogMel(MEL)(vowel(f0, 80 * HOP))
     with torch.no_grad():
         copy = LogMel(MEL)(model(mel, prosody_of(f0, mel))[..., model.delay :])
-    heard = mel[0, :, 10:70] > mel.max() - 5  # the rest is the noise that an untrained one adds
-    assert (copy[0, :, 10:70] - mel[0, :, 10:70])[heard].abs().mean() < 0.3
+    loud = mel[0, :, 10:70] > mel.max() - 5  # below it, an untrained vocoder adds noise
+    assert (copy[0, :, 10:70] - mel[0, :, 10:70])[loud].abs().mean() < 0.3
 
 
 def test_the_noise_of_every_window_is_as_loud_in_every_band(vocoder):
@@ -158,7 +158,7 @@ def test_the_noise_of_every_window_is_as_loud_in_every_band(vocoder):
     assert len(loudness) == 997
 
 
-def test_half_of_what_the_filters_get_wrong_is_made_good():
+def test_half_of_an_error_of_the_filters_is_corrected():
     vocoder = seeded(Vocoder, TINY_VOCODER).eval()
     mel = LogMel(MEL)(0.1 * noise(RATE)[None, None])
     unvoiced = prosody_of(150, mel, voicing=0.0)
@@ -189,7 +189,7 @@ def test_a_gradient_reaches_mel_and_weights(vocoder):
 @pytest.mark.parametrize(
     "mel", [MelConfig(hop_length=80), MelConfig(hop_length=320)], ids=["short hop", "long hop"]
 )
-def test_other_geometries_are_refused(mel):
+def test_a_hop_that_is_no_quarter_of_the_window_is_refused(mel):
     with pytest.raises(ValueError, match="hop"):
         Vocoder(VocoderConfig(mel=mel, width=16, hidden=32, blocks=1))
 
@@ -198,7 +198,7 @@ def test_other_geometries_are_refused(mel):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_griffin_lim_gives_the_mel_back(speech_at, preset):
+def test_griffin_lim_reproduces_the_mel(speech_at, preset):
     config = PRESETS[preset]
     mel = LogMel(config)(speech_at(config.sample_rate))
     again = LogMel(config)(griffin_lim(mel, config, iterations=30))
@@ -209,7 +209,7 @@ def test_griffin_lim_gives_the_mel_back(speech_at, preset):
     assert difference[..., 5:-5].abs().mean() < 0.3
 
 
-def test_griffin_lim_is_in_step_with_the_mel(speech):
+def test_griffin_lim_is_aligned_with_the_mel(speech):
     config = PRESETS["16k"]
     wav = speech[..., : speech.shape[-1] // HOP * HOP]
     copy = griffin_lim(LogMel(config)(wav), config, iterations=30)

@@ -1,1 +1,1 @@
-"""Networks and what they compute on: tensors only, no files and no devices."""
+"""Neural networks and signal processing on tensors; no files and no devices."""

@@ -1,13 +1,13 @@
 """Time alignment: which frame describes which samples, for any look-ahead.
 
-Everything is causal, so a network that looks ahead is a network whose output is late. One number, the
-look-ahead L in mel frames (`AutoencoderConfig.delay`), says how late content and prosody encoder are; the
-vocoder adds the rest of its window. With hop H and window W of the mel and the stride S of the code:
+All layers are causal, so look-ahead is output delay. One number, the look-ahead L in mel frames
+(`AutoencoderConfig.delay`), is the delay of the content encoder and of the prosody encoder; the vocoder adds
+the rest of its window. With hop_length H and win_length W of the mel and the stride S of the content code:
 
 - mel frame t is computed from samples up to H (t + 1); its window is centred on sample H (t + 1) - W / 2;
-- mel frame t, code frame t and label t *describe* the samples that start at H t, S H t and S H t;
+- mel frame t *describes* the samples from H t on; code frame t and phone label t those from S H t on;
 - at look-ahead L, prosody frame t describes mel frame t - L, and code frame i describes code frame i - L / S;
-- the decoded mel is late by L frames, the sound by L H + W - H samples.
+- the decoded mel is delayed by L frames, the waveform by L H + W - H samples.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from vcae.model.config import MelConfig
 
 @dataclass(frozen=True)
 class Alignment:
-    """Delays of the parts of an autoencoder with this mel, look-ahead and stride of the code.
+    """Delays of the parts of an autoencoder, from its mel, its look-ahead and the stride of its code.
 
-    Raises ValueError for a look-ahead that is negative or no multiple of the stride.
+    Raises ValueError for a look-ahead that is negative or not a multiple of the stride.
     """
 
     mel: MelConfig
     look_ahead: int
     """L, in mel frames."""
     stride: int
-    """S, mel frames of a code frame."""
+    """S, mel frames per code frame."""
 
     def __post_init__(self) -> None:
         if self.look_ahead < 0 or self.look_ahead % self.stride:
@@ -39,36 +39,36 @@ class Alignment:
 
     @property
     def step(self) -> int:
-        """Samples of a code frame: what is processed at a time at least."""
+        """Samples per code frame: the shortest block that can be processed."""
         return self.mel.hop_length * self.stride
 
     @property
     def code_delay(self) -> int:
-        """Code frames by which the content code is late."""
+        """Delay of the content code, in code frames."""
         return self.look_ahead // self.stride
 
     @property
     def vocoder_delay(self) -> int:
-        """Samples by which the vocoder's sound is later than its mel."""
+        """Delay of the vocoder's output behind its mel, in samples."""
         return self.mel.win_length - self.mel.hop_length
 
     @property
     def delay(self) -> int:
-        """Samples by which the sound is late in all."""
+        """Total delay of the output waveform, in samples."""
         return self.look_ahead * self.mel.hop_length + self.vocoder_delay
 
     def steps(self, samples: int) -> int:
-        """Code frames that describe a signal of so many samples."""
+        """Number of code frames that describe a signal of this many samples."""
         return -(-samples // self.step)
 
     def padding(self, samples: int) -> int:
-        """Samples of silence behind a signal, after which all of it has come out, in whole steps."""
+        """Zeros to append to a signal, so that its output is complete and the total is whole steps."""
         return self.delay + -(samples + self.delay) % self.step
 
     def describing(self, samples: int) -> tuple[slice, slice]:
-        """Which code frames and which prosody frames describe a signal of so many samples.
+        """Slices of the code frames and of the prosody frames that describe a signal of this many samples.
 
-        Both are counted from the first that the encoders give; the signal must be followed by `padding`.
+        Both count from the encoders' first output frame; the signal must be followed by `padding`.
         """
         start, count = self.code_delay, self.steps(samples)
         return (
@@ -78,17 +78,17 @@ class Alignment:
 
 
 def label_delay(mel: MelConfig) -> int:
-    """Mel frames by which a label at sample H t is earlier than the mel frame whose window is centred there.
+    """Mel frames from F0 label t to the mel frame whose window has the same centre.
 
-    F0 labels are of this kind: label t is measured at sample H t, the centre of mel frame t + W / 2H - 1.
+    F0 label t is measured at sample H t, which is the centre of mel frame t + W / 2H - 1.
     """
     return mel.win_length // (2 * mel.hop_length) - 1
 
 
 def in_step(late: Tensor, early: Tensor, delay: int) -> tuple[Tensor, Tensor]:
-    """Two signals over the frames they share: (..., T), (..., T) -> 2 x (..., T - delay).
+    """Align a delayed signal with an undelayed one: (..., T), (..., T) -> 2 x (..., T - delay).
 
-    Frame t of `late` describes frame t - delay of `early`. Raises ValueError where nothing is left.
+    Frame t of `late` describes frame t - delay of `early`. Raises ValueError for `delay` frames or fewer.
     """
     frames = min(late.shape[-1] - delay, early.shape[-1])
     if delay < 0 or frames < 1:

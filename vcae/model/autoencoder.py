@@ -1,4 +1,4 @@
-"""The autoencoder whose code is taken apart into content, prosody and speaker."""
+"""The autoencoder, whose code consists of content, prosody and speaker."""
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from vcae.model.state import Cache
 class Autoencoder(nn.Module):
     """Content encoder, bottleneck, prosody encoder, speaker encoder and decoder.
 
-    Swapping the speaker code between `encode` and `decode` converts the voice.
+    Decoding with the speaker code of another recording converts the voice.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -37,11 +37,11 @@ class Autoencoder(nn.Module):
 
     @property
     def bits_per_second(self) -> float:
-        """What the content code carries at most."""
+        """Upper bound on the information in the content code."""
         return self.bottleneck.bits_per_frame * self.config.mel.frame_rate / self.content.stride
 
     def encode(self, mel: Tensor, cache: Cache | None = None) -> tuple[Code, Tensor]:
-        """mel (B, n_mels, T), T even -> content code, z (B, D, T / 2), and prosody (B, 3, T)."""
+        """mel (B, n_mels, T), T even -> content code with z (B, D, T / 2), and prosody (B, 3, T)."""
         return self.bottleneck(self.content(mel, cache)), self.prosody(mel, cache)
 
     def decode(
@@ -51,9 +51,9 @@ class Autoencoder(nn.Module):
         speaker: SpeakerCode | SpeakerConditioning,
         cache: Cache | None = None,
     ) -> Tensor:
-        """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), `delay` frames late.
+        """z (B, D, T / 2), prosody (B, 3, T) and a speaker -> mel (B, n_mels, T), delayed by `config.delay`.
 
-        A speaker who stays for many blocks may be given by conditioning, which is then worked out once.
+        For many blocks of one speaker, compute `decoder.conditioning` once and pass it as `speaker`.
         """
         conditioning = (
             speaker if isinstance(speaker, SpeakerConditioning) else self.decoder.conditioning(speaker)
@@ -61,9 +61,9 @@ class Autoencoder(nn.Module):
         return self.decoder(z, prosody, conditioning, cache)
 
     def forward(self, mel: Tensor, reference: Tensor, cache: Cache | None = None) -> Tensor:
-        """mel (B, n_mels, T) in the voice of reference (B, n_mels, R) -> (B, n_mels, T), `delay` late.
+        """mel (B, n_mels, T) in the voice of reference (B, n_mels, R) -> (B, n_mels, T), `config.delay` late.
 
-        F0 is left as it is; `vcae.prosody.shift` moves it.
+        F0 does not change; `vcae.model.prosody.shift` moves it.
         """
         code, prosody = self.encode(mel, cache)
         return self.decode(code.z, prosody, self.speaker.encode(reference), cache)

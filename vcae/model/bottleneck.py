@@ -1,7 +1,8 @@
-"""What may pass from the content encoder to the decoder: a family with one contract.
+"""Bottlenecks between content encoder and decoder: a family of modules with one contract.
 
-Every bottleneck is a module (B, D, T) -> `Code` with z of the same shape, through which a gradient reaches
-the encoder. In eval mode `decode(ids)` equals z for the discrete ones, and `bits_per_frame` is known.
+A bottleneck maps (B, D, T) to a `Code` whose z has the same shape, and passes a gradient to the encoder.
+`bits_per_frame` is an upper bound on the information in z. In eval mode `decode(ids)` of a discrete
+bottleneck equals z.
 """
 
 import math
@@ -13,10 +14,10 @@ from torch.nn import functional as F
 
 
 class Code(NamedTuple):
-    """What a bottleneck lets through.
+    """Output of a bottleneck.
 
-    z: (B, D, T), what the decoder sees. ids: (B, T) integers, or None for a continuous code.
-    loss: scalar, what the bottleneck adds to the training loss (zero where nothing).
+    z: (B, D, T), the decoder's input. ids: (B, T) integers, or None for a continuous code.
+    loss: scalar, a term of the training loss; zero where the bottleneck has none.
     """
 
     z: Tensor
@@ -25,20 +26,20 @@ class Code(NamedTuple):
 
 
 class Bottleneck(nn.Module):
-    """The contract: `forward`, `decode`, `bits_per_frame`."""
+    """Base class: `forward`, `decode`, `bits_per_frame`."""
 
     bits_per_frame: float
     discrete: bool = True
 
     def decode(self, ids: Tensor) -> Tensor:
-        """The code of ids: (B, T) -> (B, D, T). Raises ValueError for a continuous bottleneck."""
+        """Look up the codes of ids: (B, T) -> (B, D, T). Raises ValueError for a continuous bottleneck."""
         raise ValueError(f"a {type(self).__name__} has no ids to decode; train with a discrete one")
 
 
 class Continuous(Bottleneck):
-    """Frames of unit RMS with Gaussian noise added while training, a soft limit on the rate.
+    """Frames scaled to unit RMS, with Gaussian noise added in training to limit the rate.
 
-    `bits_per_frame` is the capacity of that noisy channel, D / 2 log2(1 + 1 / noise^2) (Shannon, 1948).
+    `bits_per_frame` is the capacity of this noisy channel, D / 2 log2(1 + 1 / noise^2) (Shannon, 1948).
     """
 
     discrete = False
@@ -57,7 +58,7 @@ class Continuous(Bottleneck):
 
 
 class VQ(Bottleneck):
-    """Vector quantisation (van den Oord et al., 2017): the nearest of `size` learned vectors, cosine."""
+    """Vector quantisation (van den Oord et al., 2017): the nearest of `size` learned vectors by cosine."""
 
     def __init__(self, dim: int, size: int = 512) -> None:
         super().__init__()
@@ -80,11 +81,11 @@ class VQ(Bottleneck):
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        return self.quantiser.get_codes_from_indices(ids)  # channels first, as it was told
+        return self.quantiser.get_codes_from_indices(ids)  # channels first, by channel_last=False
 
 
 class FSQ(Bottleneck):
-    """Finite scalar quantisation (Mentzer et al., 2023): a few channels, each rounded to some levels."""
+    """Finite scalar quantisation (Mentzer et al., 2023): a few channels, channel i rounded to levels[i]."""
 
     def __init__(self, dim: int, levels: tuple[int, ...] = (8, 5, 5, 5)) -> None:
         super().__init__()
@@ -172,10 +173,10 @@ BOTTLENECKS: dict[str, type[Bottleneck]] = {
 
 
 def bottleneck(kind: str, dim: int, **options: Any) -> Bottleneck:
-    """Build a bottleneck for `dim` channels by its name in `BOTTLENECKS`.
+    """Build the bottleneck that `BOTTLENECKS` lists under `kind`, for `dim` channels.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown kind, TypeError for unknown options.
     """
     if kind not in BOTTLENECKS:
-        raise ValueError(f"no bottleneck is called '{kind}'; there are {', '.join(BOTTLENECKS)}")
+        raise ValueError(f"unknown bottleneck '{kind}'; choose one of {', '.join(BOTTLENECKS)}")
     return BOTTLENECKS[kind](dim, **options)

@@ -1,4 +1,4 @@
-"""Sizes of the networks and geometry of the mel spectrogram, as they are stored in a checkpoint."""
+"""Sizes of the networks and geometry of the mel spectrogram, as stored in a checkpoint."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor
 class MelConfig:
     """Geometry of a log-mel spectrogram: HTK mel scale, no norm, magnitude, natural log.
 
-    Lengths are in samples. `floor` is the magnitude below which the log is clipped. `mean` and `std` are
-    those of speech in this geometry; networks see and predict `standardise`d values.
+    Lengths are in samples. Magnitudes below `floor` are raised to `floor` before the log. `mean` and `std`
+    are those of speech in this geometry; networks read and predict values scaled by `standardise`.
     """
 
     sample_rate: int = 16_000
@@ -29,15 +29,15 @@ class MelConfig:
         return self.sample_rate / self.hop_length
 
     def frames(self, samples: int) -> int:
-        """How many frames a signal of so many samples has."""
+        """Number of frames of a signal of this many samples."""
         return -(-samples // self.hop_length)
 
     def standardise(self, mel: Tensor) -> Tensor:
-        """Log-mel to about zero mean and unit variance."""
+        """Scale a log-mel to about zero mean and unit variance."""
         return (mel - self.mean) / self.std
 
     def unstandardise(self, x: Tensor) -> Tensor:
-        """The inverse of `standardise`."""
+        """Invert `standardise`."""
         return x * self.std + self.mean
 
 
@@ -49,12 +49,12 @@ PRESETS: dict[str, MelConfig] = {
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Sizes of an `Autoencoder`, and what its weights were trained and tuned for.
+    """Sizes of an `Autoencoder`, and settings that its weights were trained or tuned for.
 
     delay: the look-ahead L in mel frames: output frame t describes frame t - L (`vcae.model.alignment`).
-    expansion: hidden channels of a block of the content encoder and of the decoder, in widths.
-    bottleneck: one of `vcae.model.bottleneck.BOTTLENECKS` under "kind"; the rest are its options.
-    guidance_scale: of the speaker code in conversion, see `vcae.Voice.guided`; tuned for one set of weights.
+    expansion: hidden channels of a ConvNeXt block of content encoder and decoder, as a multiple of its width.
+    bottleneck: "kind", a key of `vcae.model.bottleneck.BOTTLENECKS`, and the options of that class.
+    guidance_scale: scale of speaker guidance (`vcae.Voice.guided`), tuned for one set of weights.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
@@ -81,4 +81,4 @@ class VocoderConfig:
     hidden: int = 512
     blocks: int = 6
     shape_points: int = 15
-    """In how many points of a window, with straight lines between them, its loudness is shaped."""
+    """Number of points of the gain curve over a window, which is linear between them."""

@@ -1,4 +1,4 @@
-"""What is said: a causal encoder from mel to a code at half the frame rate."""
+"""Content encoder: a causal network from mel to the content code at half the frame rate."""
 
 from typing import Self
 
@@ -10,9 +10,10 @@ from vcae.model.state import Cache
 
 
 class ContentEncoder(nn.Module):
-    """(B, n_mels, T) -> (B, dim, T / 2); T must be even. Channels are normalised over the last 3 s or so.
+    """mel (B, n_mels, T) -> content code (B, dim, T / 2). Raises ValueError for an odd T.
 
-    What it says of a frame it may say `delay` mel frames later, the training target being delayed.
+    Each channel is normalised over about the last 3 s. The output is delayed by `AutoencoderConfig.delay`,
+    since training delays the target by as much.
     """
 
     stride = 2
@@ -37,7 +38,7 @@ class ContentEncoder(nn.Module):
     def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T) -> (B, dim, T / 2)."""
         if mel.shape[-1] % self.stride:
-            raise ValueError(f"the content encoder takes an even number of frames, not {mel.shape[-1]}")
+            raise ValueError(f"the content encoder needs an even number of frames, not {mel.shape[-1]}")
         x = self.fine(self.input(self.mel.standardise(mel), cache), cache)
         x = self.coarse(self.down(x, cache), cache)
         return self.over_time(self.output(self.norm(x)), cache)

@@ -1,4 +1,4 @@
-"""Any content in any voice: the shared mel decoder."""
+"""The mel decoder, shared by all speakers."""
 
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ from vcae.model.state import Cache
 
 
 class SpeakerConditioning(NamedTuple):
-    """What follows from a speaker alone, for as long as the speaker stays.
+    """Parts of the decoder's computation that depend on the speaker alone.
 
-    timbre: keys and values of each attention, 2 x (B, heads, K, C / heads). coarse, fine: what FiLM does in
-    each block.
+    timbre: keys and values of each attention layer, 2 x (B, heads, K, C / heads). coarse, fine: FiLM scale
+    and shift of each block.
     """
 
     timbre: list[tuple[Tensor, Tensor]]
@@ -26,7 +26,7 @@ class SpeakerConditioning(NamedTuple):
 
 
 class TimbreAttention(nn.Module):
-    """Every frame looks up the timbre tokens: x (B, C, T), keys and values of K tokens -> (B, C, T)."""
+    """Cross-attention from frames to K timbre tokens, with a residual connection: (B, C, T) -> (B, C, T)."""
 
     def __init__(self, width: int, token_dim: int, heads: int = 4) -> None:
         super().__init__()
@@ -36,15 +36,16 @@ class TimbreAttention(nn.Module):
         self.key_value = Pointwise(token_dim, 2 * width)
         self.output = Pointwise(width, width)
 
-    def look_up(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of tokens: (B, token_dim, K) -> 2 x (B, heads, K, C / heads)."""
         key, value = self.key_value(tokens).chunk(2, dim=1)
         return self._by_head(key), self._by_head(value)
 
-    def forward(self, x: Tensor, looked_up: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, keys_and_values: tuple[Tensor, Tensor]) -> Tensor:
         """(B, C, T), 2 x (B, heads, K, C / heads) -> (B, C, T)."""
-        y = F.scaled_dot_product_attention(self._by_head(self.query(self.norm(x))), *looked_up)
-        out: Tensor = x + self.output(y.transpose(2, 3).flatten(1, 2))  # (B, heads, T, C / heads) before
+        query = self._by_head(self.query(self.norm(x)))
+        y = F.scaled_dot_product_attention(query, *keys_and_values)  # (B, heads, T, C / heads)
+        out: Tensor = x + self.output(y.transpose(2, 3).flatten(1, 2))
         return out
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -53,10 +54,11 @@ class TimbreAttention(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code, prosody and speaker conditioning to mel: z (B, dim, T / 2), prosody (B, 3, T) -> (B, n_mels, T).
+    """z (B, dim, T / 2), prosody (B, 3, T) and speaker conditioning -> mel (B, n_mels, T).
 
-    Half of the blocks run at the code's rate, then prosody joins at the mel's; FiLM throughout. What the
-    network gives is an envelope, and how far the harmonics of F0 stand out of it in each band.
+    The first half of the blocks runs at the code's rate, the second, with prosody added, at the mel's rate.
+    All blocks have FiLM. The network predicts an envelope and a factor for the `HarmonicTemplate` in each
+    band.
     """
 
     def __init__(
@@ -80,9 +82,9 @@ class Decoder(nn.Module):
         self.output = Pointwise(width, 2 * mel.n_mels)
 
     def conditioning(self, speaker: SpeakerCode) -> SpeakerConditioning:
-        """What follows from a speaker alone."""
+        """Compute all that depends on the speaker code alone."""
         return SpeakerConditioning(
-            [attention.look_up(speaker.tokens) for attention in self.timbre],  # type: ignore[operator]
+            [layer.keys_and_values(speaker.tokens) for layer in self.timbre],  # type: ignore[operator]
             self.coarse.modulations(speaker.embedding),
             self.fine.modulations(speaker.embedding),
         )

@@ -1,4 +1,4 @@
-"""What F0 alone makes of a voice: pulses, and the template that their harmonics leave in a log-mel."""
+"""Functions of F0 alone: the pulse source, and the template of its harmonics in a log-mel."""
 
 import math
 
@@ -11,13 +11,14 @@ from vcae.model.prosody import LOG_RANGE
 
 
 def pulses(cycles: Tensor, f0: Tensor) -> Tensor:
-    """A cosine at every harmonic below half the sample rate, unit variance in all.
+    """Sum of cosines at all harmonics below the Nyquist frequency, of unit variance: (..., N).
 
-    cycles (..., N), of the fundamental; f0 (..., 1) in cycles a sample. By Dirichlet's kernel; the highest
-    harmonic fades in, so that it is continuous in both.
+    cycles (..., N): phase of the fundamental, in cycles. f0 (..., 1): in cycles per sample. Computed in
+    closed form by the Dirichlet kernel. The highest harmonic fades in, so that the sum is continuous in both
+    inputs.
     """
     highest = 0.5 / f0
-    x = (cycles - cycles.round()) * math.pi  # half the angle, within +-pi / 2
+    x = (cycles - cycles.round()) * math.pi  # half the phase angle, within +-pi / 2
     whole = highest.floor()
     base = torch.where(x.abs() < 1e-4, 1e-4, x)
     dirichlet = torch.sin((2 * whole + 1) * base) / (2 * torch.sin(base)) - 0.5
@@ -25,10 +26,10 @@ def pulses(cycles: Tensor, f0: Tensor) -> Tensor:
 
 
 class HarmonicTemplate(nn.Module):
-    """How harmonics stand out in a log-mel of flat envelope: prosody (B, 3, T) -> (B, n_mels, T).
+    """Log-mel of a voiced source with a flat envelope: prosody (B, 3, T) -> (B, n_mels, T).
 
-    Natural log, relative to noise of the same power; zero where there is no voice, and about zero where the
-    bands are too wide to tell harmonics apart. Read off a table over log-F0, as far as `shift` moves it.
+    Natural log, relative to noise of the same power. Zero in unvoiced frames, about zero in bands too wide to
+    resolve harmonics. Interpolated in a table over log-F0 within LOG_RANGE.
     """
 
     table: Tensor
@@ -37,8 +38,8 @@ class HarmonicTemplate(nn.Module):
         super().__init__()
         self.lowest, self.highest = LOG_RANGE
         self.per_pitch = (pitches - 1) / (self.highest - self.lowest)
-        self.highest -= 1e-4  # just below the last of the table
-        f0 = torch.linspace(*LOG_RANGE, pitches).exp().unsqueeze(1) / mel.sample_rate  # cycles a sample
+        self.highest -= 1e-4  # just below the last entry, so that index + 1 exists
+        f0 = torch.linspace(*LOG_RANGE, pitches).exp().unsqueeze(1) / mel.sample_rate  # cycles per sample
         steps = torch.arange(mel.win_length) - mel.win_length / 2
         log_mel = LogMel(mel)
         windows = pulses(f0 * steps, f0) / log_mel.window.norm()

@@ -1,11 +1,11 @@
-"""Causal convolution, norms and the one residual block that every network here is made of.
+"""Causal convolution, norms, FiLM and the ConvNeXt block that all networks are built from.
 
-Everything takes and gives (B, C, T). Nothing looks at the future unless it is built with `causal=False`,
-and nothing takes statistics over time but `StreamingInstanceNorm`.
+Inputs and outputs are (B, C, T). Layers are causal unless built with `causal=False`. Only
+`StreamingInstanceNorm` computes statistics over time.
 
-In memory the channels of a frame lie side by side where they can, so that what is done frame by frame, which
-is nearly all, is a matrix product: modules work on the view `x.mT`, (B, T, C), and give one back, or hand it
-on to each other by `channels_last`.
+In memory, the channels of a frame are contiguous where possible, so that frame-wise operations, which are
+most, are matrix products. Modules therefore compute on the view `x.mT`, (B, T, C), and pass it to each other
+by `channels_last`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from vcae.model.state import Cache, with_past
 
 FEW_FRAMES = 512
-"""Up to so many, counted over the batch, a convolution is quicker done by hand than by the library."""
+"""Up to this many frames in a batch, a matrix product is faster than the library's convolution."""
 
 
 class Conv1d(nn.Module):
     """Convolution over time: (B, in, T) -> (B, out, T / stride).
 
-    Causal: output i sees inputs up to stride * (i + 1) - 1. Otherwise the padding is symmetric. Groups are
-    1 or, for a depthwise convolution, as many as channels.
+    Causal: output i depends on inputs up to stride * (i + 1) - 1. Otherwise the padding is symmetric. groups:
+    1, or the number of channels for a depthwise convolution.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Conv1d(nn.Module):
         causal: bool = True,
     ) -> None:
         super().__init__()
-        drawn = nn.Conv1d(in_channels, out_channels, kernel, groups=groups)
+        initial = nn.Conv1d(in_channels, out_channels, kernel, groups=groups)
         self.depthwise = groups > 1
-        # Of a depthwise one, (kernel, out), so that it lies in memory as a product over windows reads it.
-        weight = drawn.weight.squeeze(1).mT.contiguous() if self.depthwise else drawn.weight
+        # Depthwise: (kernel, out), the memory order in which the product over windows reads it.
+        weight = initial.weight.squeeze(1).mT.contiguous() if self.depthwise else initial.weight
         self.weight = nn.Parameter(weight.detach())
-        self.bias = nn.Parameter(drawn.bias.detach())  # type: ignore[union-attr]
+        self.bias = nn.Parameter(initial.bias.detach())  # type: ignore[union-attr]
         self.stride, self.dilation, self.groups = stride, dilation, groups
         self.context = (kernel - 1) * dilation + 1 - stride
         self.causal = causal
@@ -71,7 +71,7 @@ class Conv1d(nn.Module):
 
 
 class Pointwise(nn.Linear):
-    """Each frame by itself: (B, in, T) -> (B, out, T)."""
+    """Linear layer on each frame: (B, in, T) -> (B, out, T)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T) -> (B, out, T)."""
@@ -87,13 +87,13 @@ class ChannelNorm(nn.LayerNorm):
 
 
 Modulation: TypeAlias = tuple[Tensor, Tensor]
-"""What FiLM makes of a condition: scale and shift of each channel, (B, 1, C) each."""
+"""Output of FiLM: scale and shift of each channel, (B, 1, C) each."""
 
 
 class FiLM(nn.Module):
-    """Feature-wise linear modulation (Perez et al., 2018): what a condition (B, E) does to each channel.
+    """Feature-wise linear modulation (Perez et al., 2018): channel scales and shifts from a condition (B, E).
 
-    It is apart from its use, since a condition stays while frames come and go.
+    The block applies them. They are computed apart, once for all blocks of a stream with the same condition.
     """
 
     def __init__(self, channels: int, condition: int) -> None:
@@ -109,9 +109,9 @@ class FiLM(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """ConvNeXt block in one dimension (Liu et al., 2022), as in Vocos: (B, C, T) -> (B, C, T).
+    """One-dimensional ConvNeXt block (Liu et al., 2022), as in Vocos: (B, C, T) -> (B, C, T).
 
-    With `condition` channels it has a FiLM, which says how each frame is modulated.
+    condition: size of the vector from which a `FiLM` computes the modulation; None for a block without FiLM.
     """
 
     def __init__(
@@ -143,13 +143,13 @@ class ConvNeXtBlock(nn.Module):
         if modulation is not None:
             scale, shift = modulation
             y = torch.addcmul(shift, y, scale)
-        # The scale goes to the weights, which are fewer, or in a frozen graph nothing but numbers.
+        # Scaling the weights is cheaper than scaling the output, and free in a frozen graph.
         weight, bias = self.scale.unsqueeze(1) * self.project.weight, self.scale * self.project.bias
         return x + F.linear(F.gelu(self.expand(y)), weight, bias)
 
 
 class Stack(nn.Module):
-    """Residual blocks one after the other, a dilation each: (B, C, T) -> (B, C, T)."""
+    """A sequence of ConvNeXt blocks, one for each dilation: (B, C, T) -> (B, C, T)."""
 
     def __init__(
         self,
@@ -165,13 +165,13 @@ class Stack(nn.Module):
         )
 
     def modulations(self, condition: Tensor) -> list[Modulation]:
-        """What a condition does in each block: (B, E) -> 2 x (B, 1, C) a block."""
+        """FiLM scale and shift of every block: (B, E) -> 2 x (B, 1, C) for each."""
         return [block.film(condition) for block in self.blocks]  # type: ignore[operator]
 
     def forward(
         self, x: Tensor, cache: Cache | None = None, modulations: Sequence[Modulation] | None = None
     ) -> Tensor:
-        """(B, C, T), cache, what `modulations` gives -> (B, C, T)."""
+        """(B, C, T), cache, output of `modulations` -> (B, C, T)."""
         x = x.mT  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block.channels_last(x, cache, modulations[i] if modulations else None)  # type: ignore[operator]
@@ -181,15 +181,15 @@ class Stack(nn.Module):
 class StreamingInstanceNorm(nn.Module):
     """Normalise each channel by a running mean and variance: (B, C, T) -> (B, C, T).
 
-    The statistics are exponential averages over the past (and the frame itself), in float32. They start from
-    those of the training corpus, tracked as in batch norm, which count as `prior` frames: a few, since what
-    stays the same over an utterance is the speaker. `time_constant` is in frames too.
+    The statistics are exponential averages over the frame and its past, in float32, with `time_constant` in
+    frames. They start from the statistics of the training corpus, tracked as in batch norm, with the weight
+    of `prior` frames. The prior is short because the statistics of an utterance depend on the speaker.
     """
 
     chunk = 128
     mean: Tensor
     variance: Tensor
-    weights: Tensor
+    kernel: Tensor
     decay: Tensor
 
     def __init__(
@@ -202,9 +202,9 @@ class StreamingInstanceNorm(nn.Module):
         self.register_buffer("variance", torch.ones(channels, 1))
         keep, steps = 1 - 1 / time_constant, torch.arange(self.chunk)
         age = steps - steps[:, None]  # of input s at output t, (s, t)
-        weights = torch.where(age >= 0, keep ** age.clamp(min=0), 0.0)
-        self.register_buffer("weights", weights, persistent=False)
-        self.register_buffer("decay", keep ** (steps + 1), persistent=False)  # of the start
+        kernel = torch.where(age >= 0, keep ** age.clamp(min=0), 0.0)
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.register_buffer("decay", keep ** (steps + 1), persistent=False)  # of the initial sum
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
@@ -215,11 +215,11 @@ class StreamingInstanceNorm(nn.Module):
             state = {"count": x.new_full((1, 1), self.prior), "mean": self.mean, "variance": self.variance}
             if cache is not None:
                 state = {name: cache.get((self, name), start) for name, start in state.items()}
-            before = state["count"]
-            count = self._sum(x.new_ones(1, 1, x.shape[-1]), before)  # of frames behind each average
-            mean = self._sum(x, state["mean"] * before) / count
+            initial = state["count"]
+            count = self._sum(x.new_ones(1, 1, x.shape[-1]), initial)  # weight of each average, in frames
+            mean = self._sum(x, state["mean"] * initial) / count
             centred = x - mean
-            variance = self._sum(centred.square(), state["variance"] * before) / count
+            variance = self._sum(centred.square(), state["variance"] * initial) / count
             if cache is not None:
                 for name, y in (("count", count), ("mean", mean), ("variance", variance)):
                     cache[self, name] = y[..., -1:].clone()
@@ -232,18 +232,18 @@ class StreamingInstanceNorm(nn.Module):
         self.variance.lerp_((x - self.mean).square().mean((0, 2)).unsqueeze(-1), self.momentum)
 
     def _sum(self, x: Tensor, start: Tensor) -> Tensor:
-        """y[t] = keep y[t - 1] + x[t]: (B, C, T) -> (B, C, T).
+        """Leaky sum y[t] = keep y[t - 1] + x[t], y[-1] = start: (B, C, T) -> (B, C, T).
 
-        A matrix product within each chunk, then one from chunk to chunk.
+        One matrix product within all chunks, and one over the sums of the chunks.
         """
         frames, chunk = x.shape[-1], self.chunk
         if frames <= chunk:
-            return x @ self.weights[:frames, :frames] + start * self.decay[:frames]
-        pieces = F.pad(x, (0, -frames % chunk)).unflatten(-1, (-1, chunk))  # (B, C, chunks, chunk)
-        within = pieces @ self.weights
-        ends = torch.cat([start.expand(len(x), -1, 1), within[..., :-1, -1]], dim=-1)  # (B, C, chunks)
-        at = torch.arange(ends.shape[-1], device=x.device)
-        age = at - at[:, None]
-        before = ends @ torch.where(age >= 0, self.decay[-1] ** age.clamp(min=0), 0.0)
+            return x @ self.kernel[:frames, :frames] + start * self.decay[:frames]
+        chunks = F.pad(x, (0, -frames % chunk)).unflatten(-1, (-1, chunk))  # (B, C, chunks, chunk)
+        within = chunks @ self.kernel
+        totals = torch.cat([start.expand(len(x), -1, 1), within[..., :-1, -1]], dim=-1)  # (B, C, chunks)
+        index = torch.arange(totals.shape[-1], device=x.device)
+        age = index - index[:, None]
+        before = totals @ torch.where(age >= 0, self.decay[-1] ** age.clamp(min=0), 0.0)
         y: Tensor = within + before.unsqueeze(-1) * self.decay
         return y.flatten(-2)[..., :frames]

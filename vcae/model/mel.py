@@ -1,4 +1,4 @@
-"""The one front end: waveform to log-mel spectrogram."""
+"""Waveform to log-mel spectrogram."""
 
 import math
 from functools import cache
@@ -12,10 +12,10 @@ from vcae.model.state import Cache, with_past
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram: (B, 1, N) in [-1, 1] -> (B, n_mels, T).
+    """Log-mel spectrogram: (B, 1, N) in [-1, 1] -> (B, n_mels, T), T = ceil(N / hop_length).
 
-    Frame t is computed from samples up to hop_length * (t + 1), so that it waits for none of the future, and
-    T = ceil(N / hop_length). Raises ValueError where a block of a stream is not a whole number of hops.
+    Frame t is computed from samples up to hop_length * (t + 1). Raises ValueError for a block of a stream
+    that is not a whole number of hops.
     """
 
     window: Tensor
@@ -23,7 +23,7 @@ class LogMel(nn.Module):
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
-        from torchaudio.functional import melscale_fbanks  # costs half of what torch itself does
+        from torchaudio.functional import melscale_fbanks  # slow to import
 
         self.config = config
         filterbank = melscale_fbanks(
@@ -43,11 +43,11 @@ class LogMel(nn.Module):
 
     @property
     def flat(self) -> Tensor:
-        """What a flat spectrum of magnitude 1 gives in each band, not its log: (n_mels,)."""
+        """Mel magnitudes, without log, of a flat spectrum of magnitude 1: (n_mels,)."""
         return self.filterbank.sum(0).clamp(min=1e-3)
 
     def from_windows(self, windows: Tensor) -> Tensor:
-        """The mel of a signal already cut into windows: (B, T, win_length) -> (B, n_mels, T)."""
+        """Log-mel of a signal already cut into windows: (B, T, win_length) -> (B, n_mels, T)."""
         c = self.config
         with torch.autocast(windows.device.type, enabled=False):
             spectrum = torch.fft.rfft(windows.to(self.window.dtype) * self.window, n=c.n_fft)
@@ -56,8 +56,9 @@ class LogMel(nn.Module):
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """Absolute values of a complex tensor, real, of the same shape; on a CPU in an eighth of the time that
-    `abs` takes. What keeps the gradient finite at zero is far below what float32 sound holds.
+    """Absolute values of a complex tensor: a real tensor of the same shape.
+
+    Eight times faster than `abs` on a CPU. The constant keeps the gradient finite at zero.
     """
     return (spectrum.real.square() + spectrum.imag.square() + 1e-20).sqrt()
 

@@ -1,7 +1,7 @@
-"""The melody of speech as a thin stream of its own: log-F0, voicing and energy, a frame each.
+"""Prosody: log-F0, voicing and energy of each mel frame.
 
-A prosody tensor is (B, 3, T): natural log of F0 in Hz (a guess where there is no voice), soft voicing in
-[0, 1], and log-energy (natural log of the mean magnitude over the mel bands).
+A prosody tensor is (B, 3, T): natural log of F0 in Hz (arbitrary in unvoiced frames), soft voicing in [0, 1],
+and log-energy (natural log of the mean magnitude over the mel bands).
 """
 
 import math
@@ -16,21 +16,21 @@ from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.model.state import Cache, delay
 
 F0_FLOOR, F0_CEIL = 50.0, 600.0
-"""The range of F0 in Hz, of labels and of what is predicted."""
+"""Range of F0 labels and of predicted F0, in Hz."""
 LOG_MIDDLE = math.log(F0_FLOOR * F0_CEIL) / 2
-"""The middle of that range, as log-F0."""
+"""Middle of this range, as log-F0."""
 LOG_RANGE = math.log(40), math.log(1000)
-"""As far as log-F0 is moved."""
+"""Range to which `shift` clips log-F0."""
 _SHARPEN = 4.0
-"""A pitch counts by its probability to this power, else many unlikely ones, in noise, bias their mean."""
+"""Exponent of the pitch probabilities. It keeps many unlikely pitches, as in noise, from biasing the mean."""
 
 
 class ProsodyEncoder(nn.Module):
-    """Prosody from the mel, `delay` frames late: (B, n_mels, T) -> (B, 3, T).
+    """mel (B, n_mels, T) -> prosody (B, 3, T), delayed by `delay` frames.
 
-    F0 is the mean of the likely ones among `bins` log-spaced pitches between F0_FLOOR and F0_CEIL. After
-    `double()` it computes in float64 but still takes and gives float32: a vocoder adds up F0, and with it
-    rounding errors, which differ between a stream and a whole file.
+    F0 is the mean over `bins` log-spaced pitches from F0_FLOOR to F0_CEIL under their sharpened
+    probabilities. After `double()` the module computes in float64, with float32 inputs and outputs. The
+    vocoder integrates F0, and rounding errors of float32 would make a stream differ from a whole file.
     """
 
     pitches: Tensor
@@ -49,7 +49,7 @@ class ProsodyEncoder(nn.Module):
         self.register_buffer("pitches", pitches, persistent=False)
 
     def logits(self, mel: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
-        """Log-odds of every pitch (B, bins, T) and of voicing (B, 1, T): what is trained."""
+        """Logits of the pitches (B, bins, T) and of voicing (B, 1, T), for the training losses."""
         x = self.input(self.mel.standardise(mel), cache)
         y = self.output(self.norm(self.blocks(x, cache)))  # (B, bins + 1, T)
         return y[:, :-1], y[:, -1:]
@@ -65,21 +65,22 @@ class ProsodyEncoder(nn.Module):
 
 
 def energy_of(mel: Tensor) -> Tensor:
-    """Log of the mean magnitude over the bands: (B, n_mels, T) -> (B, 1, T)."""
+    """Log-energy, the log of the mean magnitude over the bands: (B, n_mels, T) -> (B, 1, T)."""
     return mel.logsumexp(1, keepdim=True) - math.log(mel.shape[1])
 
 
 def features(prosody: Tensor) -> Tensor:
-    """Prosody as a network likes it, about unit range, no F0 where unvoiced: (B, 3, T) -> (B, 3, T)."""
+    """Prosody scaled for a network: about unit range, F0 weighted by voicing: (B, 3, T) -> (B, 3, T)."""
     log_f0, voicing, energy = prosody.split(1, dim=1)
     return torch.cat([(log_f0 - math.log(160)) / 0.4 * voicing, voicing, energy / 2], dim=1)
 
 
 @dataclass(frozen=True)
 class F0Statistics:
-    """Mean and spread of log-F0, as sums, so that pieces of speech add up.
+    """Mean and standard deviation of log-F0, stored as sums, so that statistics of segments can be added.
 
-    frames: how many voiced frames (soft). total, squares: sums of log-F0 and of its square over them.
+    frames: number of voiced frames (soft). total, squares: sums of log-F0 and of its square over these
+    frames.
     """
 
     frames: float
@@ -88,14 +89,14 @@ class F0Statistics:
 
     @classmethod
     def of(cls, prosody: Tensor) -> "F0Statistics":
-        """Of a prosody tensor (B, 3, T); a frame counts from a voicing of one half on."""
+        """Statistics of (B, 3, T). The weight of a frame rises from 0 at voicing 0.5 to 1 at 0.75."""
         log_f0, voicing = prosody[:, 0].double(), (4 * prosody[:, 1].double() - 2).clamp(0, 1)
         sums = [voicing, voicing * log_f0, voicing * log_f0.square()]
         return cls(*(float(x.sum()) for x in sums))
 
     @classmethod
     def around(cls, mean: float, std: float, frames: float) -> "F0Statistics":
-        """Those of `frames` voiced frames with this mean and standard deviation of log-F0."""
+        """Statistics of `frames` voiced frames with this mean and standard deviation of log-F0."""
         return cls(frames, frames * mean, frames * (mean**2 + std**2))
 
     def __add__(self, other: "F0Statistics") -> "F0Statistics":
@@ -110,26 +111,26 @@ class F0Statistics:
 
     @property
     def mean(self) -> float:
-        """Mean of log-F0, with a prior of ten frames."""
+        """Mean of log-F0, `PRIOR` included."""
         with_prior = self + PRIOR
         return with_prior.total / with_prior.frames
 
     @property
     def std(self) -> float:
-        """Standard deviation of log-F0, with a prior of ten frames."""
+        """Standard deviation of log-F0, `PRIOR` included."""
         with_prior = self + PRIOR
         return math.sqrt(max(with_prior.squares / with_prior.frames - self.mean**2, 1e-4))
 
 
 PRIOR = F0Statistics.around(mean=math.log(150), std=0.25, frames=10)
-"""What is believed of a voice before it is heard: between a man's and a woman's."""
+"""Prior of ten frames about 150 Hz, between the typical F0 of men and of women."""
 
 
 def shift(prosody: Tensor, source: F0Statistics, target: F0Statistics, semitones: float = 0.0) -> Tensor:
-    """Move F0 from one voice's range to another's, then by semitones: (B, 3, T) -> (B, 3, T).
+    """Move F0 from the source's range to the target's, then by semitones: (B, 3, T) -> (B, 3, T).
 
-    Log-F0 is scaled about its mean; the ratio of the spreads is kept within 0.6 to 1.6, since a short
-    reference tells little of it.
+    Log-F0 is scaled about its mean and clipped to LOG_RANGE. The ratio of the standard deviations is limited
+    to 0.6 ... 1.6, because estimates from short recordings are unreliable.
     """
     ratio = min(max(target.std / source.std, 0.6), 1.6)
     moved = (prosody[:, :1] - source.mean) * ratio + target.mean + semitones * math.log(2) / 12
@@ -137,10 +138,10 @@ def shift(prosody: Tensor, source: F0Statistics, target: F0Statistics, semitones
 
 
 def from_labels(f0: Tensor, mel: Tensor, config: MelConfig) -> Tensor:
-    """The prosody of a mel from F0 labels, not delayed: (B, T), (B, n_mels, T) -> (B, 3, T).
+    """Prosody of a mel, without delay, from F0 labels: (B, T), (B, n_mels, T) -> (B, 3, T).
 
-    f0 is in Hz, zero where unvoiced; label t is measured at sample hop_length * t, the centre of a later mel
-    frame (`vcae.model.alignment.label_delay`). Voicing is softened as a network would.
+    f0 is in Hz, zero where unvoiced. Label t is measured at sample hop_length * t; `label_delay` moves it to
+    the mel frame centred there. Voicing is smoothed over three frames, like that of `ProsodyEncoder`.
     """
     f0 = delay(f0.unsqueeze(1), label_delay(config), None, None)
     voicing = nn.functional.avg_pool1d((f0 > 0).float(), 3, stride=1, padding=1, count_include_pad=False)

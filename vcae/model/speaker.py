@@ -1,4 +1,4 @@
-"""Who says it: the speaker encoder, and the `Voice` that a user keeps in a file."""
+"""Speaker encoder: embedding and timbre tokens of a speaker from a mel."""
 
 from typing import NamedTuple, Self
 
@@ -18,10 +18,10 @@ class SpeakerCode(NamedTuple):
 
 
 class SpeakerEncoder(nn.Module):
-    """Who speaks, from a mel of any level and of 2 frames or more: (B, n_mels, T) -> (B, dim).
+    """mel (B, n_mels, T) of any level, T >= 2 -> embedding (B, dim), unit norm.
 
-    The embedding pools mean and spread under a learned attention (attentive statistics pooling, Okabe et
-    al., 2018); every timbre token pools what its own learned query finds.
+    The embedding is computed by attentive statistics pooling (Okabe et al., 2018); each timbre token is a
+    weighted mean over time, with learned attention of its own.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SpeakerEncoder(nn.Module):
         self.norm = ChannelNorm(width)
         self.attention = Pointwise(width, 1 + tokens)
         self.embedding = nn.Linear(2 * width, dim)
-        # Without it all embeddings start out, and long stay, in one narrow cone.
+        # Without centring, all embeddings start, and long remain, in a narrow cone.
         self.centre = nn.BatchNorm1d(dim, affine=False)
         self.timbre = Pointwise(width, token_dim)
 
@@ -55,13 +55,13 @@ class SpeakerEncoder(nn.Module):
         return self.encode(mel).embedding
 
     def encode(self, mel: Tensor) -> SpeakerCode:
-        """The embedding and the timbre tokens of (B, n_mels, T)."""
+        """mel (B, n_mels, T) -> embedding and timbre tokens."""
         x = self.mel.standardise(mel)
-        x = x - x.mean((1, 2), keepdim=True)  # how loud a recording is says nothing of the speaker
+        x = x - x.mean((1, 2), keepdim=True)  # the level of a recording does not depend on the speaker
         x = self.norm(self.blocks(self.input(x)))  # (B, width, T / 2)
-        weights = self.attention(x).softmax(-1)  # (B, 1 + tokens, T / 2)
-        mean = x @ weights[:, 0].unsqueeze(-1)  # (B, width, 1)
-        variance = (x - mean).square() @ weights[:, 0].unsqueeze(-1)
+        attention = self.attention(x).softmax(-1)  # (B, 1 + tokens, T / 2)
+        mean = x @ attention[:, 0].unsqueeze(-1)  # (B, width, 1)
+        variance = (x - mean).square() @ attention[:, 0].unsqueeze(-1)
         pooled = torch.cat([mean, (variance + 1e-5).sqrt()], dim=1).squeeze(-1)  # (B, 2 width)
-        tokens = self.timbre(x) @ weights[:, 1:].transpose(1, 2)  # (B, token_dim, tokens)
+        tokens = self.timbre(x) @ attention[:, 1:].transpose(1, 2)  # (B, token_dim, tokens)
         return SpeakerCode(F.normalize(self.centre(self.embedding(pooled)), dim=1), tokens)

@@ -1,9 +1,9 @@
-"""What a causal module remembers between two blocks of a stream.
+"""State of causal modules between two blocks of a stream.
 
-Every causal module has one `forward` that takes an optional cache. Without it, the input is a whole
-signal, preceded by silence (zeros). With it, the input continues the signal of the call before, and the
-outputs of successive calls are those of one call on the whole. The caller owns the cache, an ordinary
-dict that starts empty, so any number of streams can share one model.
+The `forward` of every causal module takes an optional cache. Without a cache, the input is a whole signal,
+preceded by zeros. With a cache, the input continues that of the previous call, and the outputs of successive
+calls equal those of one call on the whole signal. The caller owns the cache, a dict that starts empty, so any
+number of streams can share one model.
 """
 
 from typing import TypeAlias
@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 Cache: TypeAlias = dict[object, Tensor]
-"""State by owner: the module itself, or `(module, name)` where a module keeps more than one."""
+"""State by owner: the module itself, or `(module, name)` for a module with several tensors of state."""
 
 
 def with_past(x: Tensor, past: int, cache: Cache | None, owner: object, dim: int = -1) -> Tensor:
-    """Put the `past` frames that came before `x` in front of it: (..., T) -> (..., past + T).
+    """Prepend the `past` frames that precede `x`: (..., T) -> (..., past + T), time being dimension `dim`.
 
-    They are zeros at the start of a signal. The cache, where there is one, then holds the newest frames.
-    Time may be another dimension, `dim`.
+    At the start of a signal they are zeros. The newest frames are stored in the cache, if there is one.
     """
     if past == 0:
         return x
@@ -31,11 +30,11 @@ def with_past(x: Tensor, past: int, cache: Cache | None, owner: object, dim: int
     x = torch.cat([before, x], dim)
     if cache is not None:
         newest = x.narrow(dim, -past, past)
-        # A clone, so that the block itself can be freed; with a short one it is not worth its time.
+        # The clone allows the block to be freed; for a short block that would not be worth the time.
         cache[owner] = newest if x.shape[dim] < 4 * past else newest.clone()
     return x
 
 
 def delay(x: Tensor, frames: int, cache: Cache | None, owner: object) -> Tensor:
-    """Shift a signal later by `frames`: (..., T) -> (..., T); what comes in first are zeros."""
+    """Delay a signal by `frames`: (..., T) -> (..., T), starting with zeros."""
     return with_past(x, frames, cache, owner)[..., : x.shape[-1]]

@@ -1,11 +1,11 @@
-"""Mel and pitch to sound: a source-filter inverse-STFT vocoder, and Griffin-Lim as a yardstick.
+"""Mel and prosody to waveform: a source-filter inverse-STFT vocoder, and Griffin-Lim for comparison.
 
-The head follows Vocos (Siuzdak, 2023): a network at the mel's frame rate and an inverse STFT, no
-upsampling. What it predicts are two complex filters, one for a harmonic source at the given F0 and one for
-noise (the source-filter model; as a network in Wang et al., 2019), on top of the envelope that the mel
-itself tells, and how loud each source is in the course of a window. So pitch is right from the first step,
-and the network is left to refine the rest. What no network can know, how the noise at hand turns out and
-how sources add up, is made good by comparing each window with the mel.
+As in Vocos (Siuzdak, 2023), a network runs at the mel's frame rate, followed by an inverse STFT, without
+upsampling. The network predicts a complex filter for a harmonic source at the given F0, another for a noise
+source (neural source-filter model, Wang et al., 2019), and a gain curve over the window for each source. The
+filters are corrections to the spectral envelope that is interpolated from the mel. F0 is therefore correct
+from the first training step. In the end the spectrum of each window is corrected towards the mel, since the
+filters cannot account for the realisation of the noise and for interference of the two sources.
 """
 
 from dataclasses import replace
@@ -22,18 +22,18 @@ from vcae.model.state import Cache, with_past
 
 
 class Vocoder(nn.Module):
-    """mel (B, n_mels, T), prosody (B, 3, T) -> wav (B, 1, T * hop_length), `delay` samples late.
+    """mel (B, n_mels, T), prosody (B, 3, T) -> wav (B, 1, T * hop_length), delayed by `delay` samples.
 
-    Causal, whole or in blocks. The mel's hop must be a quarter of its window.
+    Causal, for whole signals or blocks. Raises ValueError unless hop_length is a quarter of win_length.
     """
 
     noise: Tensor
     window: Tensor
     analysis: Tensor
-    steps: Tensor
+    offsets: Tensor
     envelope: Tensor
     level: Tensor
-    lines: Tensor
+    interpolation: Tensor
     bands: Tensor
     correction: Tensor
 
@@ -51,27 +51,28 @@ class Vocoder(nn.Module):
         self.filters = Pointwise(config.width, 4 * bins)
         nn.init.normal_(self.filters.weight, std=0.01)
         nn.init.zeros_(self.filters.bias)
-        # A filter cannot say when in a window a burst is.
+        # Gain curves, because a smooth filter cannot place a burst in time within the window.
         self.shapes = Pointwise(config.width, 2 * config.shape_points)
         nn.init.zeros_(self.shapes.weight)
         nn.init.zeros_(self.shapes.bias)
 
         window, hop = torch.hann_window(mel.win_length), mel.hop_length
-        self.register_buffer("window", window / 1.5, persistent=False)  # what squared Hann windows sum to
+        self.register_buffer("window", window / 1.5, persistent=False)  # squared Hann windows sum to 1.5
         # Scaled so that a source of unit variance has a spectrum of about unit magnitude.
         self.register_buffer("analysis", window / window.norm(), persistent=False)
-        steps = torch.arange(mel.win_length) - mel.win_length / 2
-        self.register_buffer("steps", steps, persistent=False)  # (win_length,), samples from the middle on
+        offsets = torch.arange(mel.win_length) - mel.win_length / 2
+        self.register_buffer("offsets", offsets, persistent=False)  # (win_length,), samples from the centre
         envelope, level = _envelope(mel, bins)
         self.register_buffer("envelope", envelope, persistent=False)  # (bins, n_mels)
         self.register_buffer("level", level, persistent=False)  # (n_mels, 1)
         self.register_buffer("bands", _bands(mel, bins), persistent=False)  # (n_mels, bins)
-        # Half of an error, since windows overlap; and what is smooth of it: harmonics are for F0 to place.
+        # Corrects half of an error, since windows overlap, and only its smooth part (the low cepstrum), since
+        # harmonics are placed by F0.
         smooth = cosines(mel.n_mels, 3 * mel.n_mels // 10, envelope.device)
         correction = envelope @ (smooth.T @ smooth) / 2
         self.register_buffer("correction", correction, persistent=False)  # (bins, n_mels)
-        # About ten seconds of noise, so that a stream and a whole file are given the same; in every window
-        # each band as loud as the others.
+        # About ten seconds of fixed noise, so that a stream and a whole file use the same. In each window the
+        # levels of the bands are equalised.
         noise = torch.randn(997 * hop, generator=torch.Generator().manual_seed(0))
         windows = torch.cat([noise[-3 * hop :], noise]).unfold(0, mel.win_length, hop) * self.analysis
         spectra = torch.fft.rfft(windows).T  # (bins, 997)
@@ -80,17 +81,17 @@ class Vocoder(nn.Module):
         self.register_buffer("noise", windows, persistent=False)  # (997, win_length)
         self.harmonics = HarmonicTemplate(mel)
         position = torch.linspace(0, config.shape_points - 1, mel.win_length)  # of each sample, in points
-        lines = _between(position, config.shape_points).T.contiguous()
-        self.register_buffer("lines", lines, persistent=False)  # (points, win_length)
+        interpolation = _interpolation(position, config.shape_points).T.contiguous()
+        self.register_buffer("interpolation", interpolation, persistent=False)  # (points, win_length)
 
     def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
         return self._overlap_add(self.windows(mel, prosody, self.phase(prosody, cache), cache), cache)
 
     def windows(self, mel: Tensor, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> Tensor:
-        """What is to be overlapped and added: (B, n_mels, T), (B, 3, T), (B, T) -> (B, win_length, T).
+        """Windows for overlap-add: (B, n_mels, T), (B, 3, T), (B, T) -> (B, win_length, T).
 
-        `phase` is where F0 is in its cycle in the middle of each frame, as `phase` gives it.
+        phase: of F0 at the centre of each window, in cycles, as the method `phase` returns it.
         """
         x = torch.cat([self.config.mel.standardise(mel), features(prosody)], dim=1)
         x = self.norm(self.blocks(self.input(x, cache), cache))
@@ -98,13 +99,14 @@ class Vocoder(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             gain_h, phase_h, gain_n, phase_n = filters.float().chunk(4, dim=1)  # (B, bins, T) each
             level = mel.float() - self.level
-            # What a source brings along, its filter must not add again. Log-magnitudes, (B, bins, T) each.
+            # The harmonic source contains the harmonics, so its envelope must not. Log-magnitudes, (B, bins,
+            # T) each.
             envelope_h, envelope_n = (self.envelope @ x for x in (level - self.harmonics(prosody), level))
             sources = self.source(prosody.float(), phase, cache)  # (B, T, win_length) each
-            shapes_of = shapes.float().mT.chunk(2, dim=2)  # (B, T, points) each
+            log_gains = shapes.float().mT.chunk(2, dim=2)  # (B, T, points) each
             harmonics, noise = (
-                torch.fft.rfft(source * (points @ self.lines).clamp(-5, 5).exp()).mT
-                for source, points in zip(sources, shapes_of, strict=True)
+                torch.fft.rfft(source * (points @ self.interpolation).clamp(-5, 5).exp()).mT
+                for source, points in zip(sources, log_gains, strict=True)
             )  # (B, bins, T) each, complex
             spectrum = harmonics * torch.polar((envelope_h + gain_h).clamp(max=7).exp(), phase_h)
             spectrum = spectrum + noise * torch.polar((envelope_n + gain_n - 1).clamp(max=7).exp(), phase_n)
@@ -115,12 +117,12 @@ class Vocoder(nn.Module):
 
     @torch.no_grad()
     def source(self, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
-        """Windows of the voiced and of the noise source, the spectra of both about flat with magnitude 1.
+        """Windows of the harmonic and of the noise source, with about flat spectra of magnitude 1.
 
-        (B, 3, T), (B, T) -> 2 x (B, T, win_length). Within a frame F0 stays.
+        prosody (B, 3, T), phase (B, T) -> 2 x (B, T, win_length). F0 is constant within a window.
         """
         f0 = self._f0(prosody).float().unsqueeze(-1)  # (B, T, 1)
-        cycles = phase.unsqueeze(-1) + f0 * self.steps  # (B, T, win_length)
+        cycles = phase.unsqueeze(-1) + f0 * self.offsets  # (B, T, win_length)
         voiced = pulses(cycles, f0) * prosody[:, 1].unsqueeze(-1)
         return voiced * self.analysis, self._noise(voiced, cache)
 
@@ -129,16 +131,16 @@ class Vocoder(nn.Module):
         return (self.bands @ magnitude(spectrum)).clamp(min=1e-5).log()
 
     def _f0(self, prosody: Tensor) -> Tensor:
-        """F0 in cycles a sample, float64: (B, 3, T) -> (B, T)."""
+        """F0 in cycles per sample, float64: (B, 3, T) -> (B, T)."""
         return prosody[:, 0].double().exp() / self.config.mel.sample_rate
 
     @torch.no_grad()
     def phase(self, prosody: Tensor, cache: Cache | None = None) -> Tensor:
-        """Where F0 is in its cycle in the middle of each frame, from 0 to 1: (B, 3, T) -> (B, T).
+        """Phase of F0 at the centre of each window, in cycles within [0, 1): (B, 3, T) -> (B, T).
 
-        It goes on from frame to frame, added up in float64. Where there is no voice it is forgotten little by
-        little, so that it stays small and the rounding errors of a stream do not add up for ever. The
-        recurrence is solved for ever longer steps, log2(T) of them (Hillis and Steele, 1986).
+        F0 is integrated over frames in float64. In unvoiced frames the phase decays, so that it stays small
+        and rounding errors of a stream do not accumulate. The recurrence is solved by a parallel prefix sum
+        in log2(T) steps (Hillis and Steele, 1986).
         """
         keep = (2 * prosody[:, 1].double()).clamp(max=1)
         phase = self._f0(prosody) * self.config.mel.hop_length
@@ -154,10 +156,10 @@ class Vocoder(nn.Module):
         return phase.frac().float()
 
     def _noise(self, like: Tensor, cache: Cache | None) -> Tensor:
-        """The noise of every window: like (B, T, win_length) -> (B, T, win_length)."""
+        """Noise windows of the shape and on the device of `like`, (B, T, win_length)."""
         batch, frames, _ = like.shape
         start = torch.zeros(1, 1, dtype=torch.long, device=like.device)
-        if self.training:  # elsewhere in the noise for every example
+        if self.training:  # a random start for every example
             start = torch.randint(len(self.noise), (batch, 1), device=like.device)
         if cache is not None:
             start = cache.get((self, "noise"), start)
@@ -166,7 +168,7 @@ class Vocoder(nn.Module):
         return self.noise[index].expand(batch, -1, -1)
 
     def _overlap_add(self, frames: Tensor, cache: Cache | None) -> Tensor:
-        """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a frame waits q frames."""
+        """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a window is added q frames later."""
         count = frames.shape[-1]
         quarters = with_past(frames, 3, cache, self).unflatten(1, (4, -1))  # (B, 4, hop_length, 3 + T)
         hops = sum(quarters[:, q, :, 3 - q : 3 - q + count] for q in range(4))  # (B, hop_length, T)
@@ -174,10 +176,10 @@ class Vocoder(nn.Module):
 
 
 def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
-    """How to read log-magnitudes at `bins` frequencies off a log-mel.
+    """Constants that convert a log-mel to log-magnitudes at `bins` frequencies: matrix @ (log-mel - level).
 
-    The log of what a flat spectrum of magnitude 1 gives in each band, (n_mels, 1), is to be subtracted;
-    then a matrix (bins, n_mels) interpolates between the bands' centres.
+    matrix (bins, n_mels) interpolates between the centres of the bands. level (n_mels, 1) is the log-mel of a
+    flat spectrum of magnitude 1.
     """
     level = LogMel(mel).flat.log().unsqueeze(1)
 
@@ -188,24 +190,24 @@ def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
     spacing = float(to_mel(torch.tensor(top))) / (mel.n_mels + 1)
     position = to_mel(torch.linspace(0, top, bins)) / spacing - 1  # in bands
     position = position.clamp(0, mel.n_mels - 1)
-    return _between(position, mel.n_mels), level
+    return _interpolation(position, mel.n_mels), level
 
 
 def _bands(mel: MelConfig, bins: int) -> Tensor:
-    """Mean over each band of a mel, of what is given at `bins` frequencies: (n_mels, bins)."""
-    weights = LogMel(replace(mel, n_fft=2 * (bins - 1))).filterbank.T
-    return weights / weights.sum(1, keepdim=True)
+    """Matrix that averages magnitudes at `bins` frequencies over each mel band: (n_mels, bins)."""
+    filterbank = LogMel(replace(mel, n_fft=2 * (bins - 1))).filterbank.T
+    return filterbank / filterbank.sum(1, keepdim=True)
 
 
-def _between(position: Tensor, points: int) -> Tensor:
-    """Linear interpolation between points 0, 1, 2, ... as a matrix: positions (N,) -> (N, points)."""
+def _interpolation(position: Tensor, points: int) -> Tensor:
+    """Matrix of linear interpolation between points 0, 1, 2, ...: positions (N,) -> (N, points)."""
     return (1 - (position[:, None] - torch.arange(points)).abs()).clamp(min=0)
 
 
 def griffin_lim(mel: Tensor, config: MelConfig, iterations: int = 60) -> Tensor:
-    """Sound from a log-mel without any network: (B, n_mels, T) -> (B, 1, N) (Griffin and Lim, 1984).
+    """Waveform from a log-mel by phase reconstruction (Griffin and Lim, 1984): (B, n_mels, T) -> (B, 1, N).
 
-    A fallback and a sanity check: N = T * hop_length, in step with the samples that the mel describes.
+    N = T * hop_length, without delay against the samples that the mel describes.
     """
     from torchaudio.functional import griffinlim
 
@@ -223,6 +225,6 @@ def griffin_lim(mel: Tensor, config: MelConfig, iterations: int = 60) -> Tensor:
         length=None,
         rand_init=False,
     ).unsqueeze(1)
-    # There, frame t is centred on sample hop * t; here, on hop * (t + 1) - win / 2.
-    late = config.win_length // 2 - config.hop_length
-    return nn.functional.pad(wav[..., late:], (0, late + config.hop_length))
+    # torchaudio centres frame t on sample hop * t, `LogMel` on hop * (t + 1) - win / 2.
+    delay = config.win_length // 2 - config.hop_length
+    return nn.functional.pad(wav[..., delay:], (0, delay + config.hop_length))
