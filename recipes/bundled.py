@@ -30,7 +30,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -42,7 +42,7 @@ from vcae.corpora.splits import split_by_speaker, trainable
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import BUNDLED, load, load_autoencoder, load_vocoder
 from vcae.model.autoencoder import Autoencoder
-from vcae.model.config import AutoencoderConfig, MelConfig, VocoderConfig
+from vcae.model.config import PRESETS, AutoencoderConfig, MelConfig, VocoderConfig
 from vcae.model.vocoder import Vocoder
 from vcae.training.checkpoint import load_averaged
 from vcae.training.config import (
@@ -127,8 +127,8 @@ class Recipe:
     runs: Path | None = Path(__file__).parent / "runs.tsv"
     """Table to which each finished stage appends a row; None: no row. A toy appends none."""
 
-    mel: MelConfig = field(default_factory=MelConfig)
-    """The mel spectrogram of all networks."""
+    mel: Literal["16k", "24k"] = "16k"
+    """The mel spectrogram of all networks: a preset, named by its sample rate."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     recogniser: RecogniserSizes = field(default_factory=RecogniserSizes)
@@ -157,6 +157,11 @@ class Recipe:
     vocoder_training: TrainConfig = field(
         default_factory=lambda: TrainConfig(minutes=20, learning_rate=5e-4, discriminator_rate=4.0)
     )
+
+    @property
+    def mel_config(self) -> MelConfig:
+        """The preset that `mel` names."""
+        return PRESETS[self.mel]
 
 
 def tiny(recipe: Recipe) -> Recipe:
@@ -225,7 +230,7 @@ def main(recipe: Recipe) -> None:
 def train_recogniser(session: Session) -> None:
     """The phone recogniser, which teaches the next two stages."""
     recipe = session.recipe
-    model = Recogniser(sizes(recipe.recogniser, RecogniserConfig, recipe.mel))
+    model = Recogniser(sizes(recipe.recogniser, RecogniserConfig, recipe.mel_config))
     stages = [
         RecogniserStage(model, sampler, recipe.recogniser_stage)
         for sampler in session.samplers(recipe.recogniser_sampler)
@@ -276,7 +281,7 @@ def train_autoencoder(session: Session) -> None:
 def train_vocoder(session: Session) -> None:
     """The vocoder."""
     recipe = session.recipe
-    vocoder = start_of(recipe, "vocoder") or Vocoder(sizes(recipe.vocoder, VocoderConfig, recipe.mel))
+    vocoder = start_of(recipe, "vocoder") or Vocoder(sizes(recipe.vocoder, VocoderConfig, recipe.mel_config))
     stages = [
         VocoderStage(vocoder, sampler, recipe.vocoder_stage)
         for sampler in session.samplers(recipe.vocoder_sampler)
@@ -326,14 +331,14 @@ def teacher(out: Path, recipe: Recipe) -> Recogniser:
 
 def with_the_mel_of(recipe: Recipe, model: Any, path: Path) -> Any:
     """The model, if its mel is the recipe's. Raises VcaeError."""
-    if model.config.mel != recipe.mel:
+    if model.config.mel != recipe.mel_config:
         raise VcaeError(f"{path}: was trained for another mel than --mel names; name the same")
     return model
 
 
 def new_autoencoder(recipe: Recipe) -> Autoencoder:
     """An autoencoder with random weights."""
-    return Autoencoder(sizes(recipe.autoencoder, AutoencoderConfig, recipe.mel))
+    return Autoencoder(sizes(recipe.autoencoder, AutoencoderConfig, recipe.mel_config))
 
 
 def sizes(chosen: Any, kind: type, mel: MelConfig) -> Any:
@@ -363,7 +368,7 @@ def banks(recipe: Recipe, out: Path) -> tuple[Bank, Bank]:
     parts = split_by_speaker(found, aside, seed=recipe.validation.seed)
     made = []
     for name, part in zip(("train", "validation"), parts, strict=True):
-        bank, skipped = find_or_prepare(out, name, part, recipe.mel, os.cpu_count() or 1, TrackOn(err))
+        bank, skipped = find_or_prepare(out, name, part, recipe.mel_config, os.cpu_count() or 1, TrackOn(err))
         report(skipped)
         made.append(bank.to(fabric_of().device))
     train, validation = made

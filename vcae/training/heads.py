@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from vcae.corpora.phones import PHONES
+from vcae.model.alignment import Alignment, in_step
 from vcae.model.config import AutoencoderConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.layers import Conv1d
@@ -21,7 +22,7 @@ class EncoderHeads(nn.Module):
         super().__init__()
         c, dim, embedding_dim = config, autoencoder.content_dim, autoencoder.speaker_dim
         self.config = config
-        self.delay = autoencoder.delay // ContentEncoder.stride  # in code frames
+        self.delay = Alignment(autoencoder.mel, autoencoder.delay, ContentEncoder.stride).code_delay
         self.margin = losses.MarginClassifier(embedding_dim, speakers, c.margin_scale, c.margin)
         self.speaker_classifier = losses.SpeakerClassifier(
             dim, embedding_dim, c.classifier_width, c.classifier_scale
@@ -42,13 +43,12 @@ class EncoderHeads(nn.Module):
         classifier, adversary = losses.speaker_adversary_losses(
             self.speaker_classifier, z, embedding, speaker, self.config.chance
         )
-        # Code frame i ends with mel frame 2 i + 1 and describes label i - delay.
-        phones = self.phones(z)[..., self.delay :]
-        frames = phones.shape[-1]
+        phones, labels = in_step(self.phones(z), labels, self.delay)
+        teacher = teacher[..., : phones.shape[-1]]
         return {
             "margin": margin,
             "speaker_classifier": classifier,
             "speaker_adversary": adversary,
-            "phones": losses.known_cross_entropy(phones, labels[:, :frames]),
-            "phone_distillation": losses.divergence(phones, teacher[..., :frames]),
+            "phones": losses.known_cross_entropy(phones, labels),
+            "phone_distillation": losses.divergence(phones, teacher),
         }

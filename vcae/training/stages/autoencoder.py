@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcae.model.alignment import in_step
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
 from vcae.model.mel import LogMel
@@ -108,7 +109,8 @@ class AutoencoderStage(Stage[AutoencoderOutput]):
                 mean = _mean_f0(model.prosody(views.reference)).roll(1) - _mean_f0(prosody)
                 prosody[first:, 0] += mean[first:, None]
             speaker = SpeakerCode(*(torch.cat([x[:first], x.roll(1, 0)[first:]]) for x in own))
-        mel = model.decode(code.z, prosody, speaker)[..., config.delay :]
+        target = config.mel.standardise(views.target)
+        mel, target = in_step(model.decode(code.z, prosody, speaker), target, config.delay)
         return AutoencoderOutput(
             batch=batch,
             reference=views.reference,
@@ -119,7 +121,7 @@ class AutoencoderStage(Stage[AutoencoderOutput]):
             decoded_speaker=speaker.embedding,
             prosody=prosody[..., config.delay :],
             reconstructed=first,
-            target=config.mel.standardise(views.target)[..., : mel.shape[-1]],
+            target=target,
             mel=config.mel.standardise(mel),
         )
 
@@ -159,8 +161,9 @@ class AutoencoderStage(Stage[AutoencoderOutput]):
         """F0 and voicing of the decoded mel, by the prosody encoder, against those the decoder was given."""
         delay = self.model.config.delay
         pitch, voicing = self.model.prosody.logits(raw)
-        pitch, voicing = pitch[..., delay:], voicing[:, 0, delay:]
-        log_f0, voiced, _ = out.prosody[..., : pitch.shape[-1]].unbind(1)
+        pitch, prosody = in_step(pitch, out.prosody, delay)
+        voicing, _ = in_step(voicing[:, 0], out.prosody, delay)
+        log_f0, voiced, _ = prosody.unbind(1)
         f0 = log_f0.exp() * (voiced > 0.5)
         pitch_loss, voicing_loss = prosody_losses(self.model.prosody, pitch, voicing, f0, voiced)
         return {"decoded_pitch": pitch_loss, "decoded_voicing": voicing_loss}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcae.model.alignment import in_step, label_delay
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
 from vcae.model.layers import Conv1d, Pointwise
@@ -93,14 +94,13 @@ class EncodersStage(Stage[EncodersOutput]):
             "bottleneck": out.code.loss,
             **self.heads.losses(z, embedding, batch.speaker, batch.phones, out.recognised.phones),
         }
-        delay = self.model.config.delay
-        late = delay + 1  # label i is of mel frame i + 1, which comes out `delay` frames later
-        f0 = batch.f0[:, :-late]
-        result["pitch"], result["voicing"] = prosody_losses(
-            self.model.prosody, out.pitch[..., late:], out.voicing[:, 0, late:], f0, (f0 > 0).float()
-        )
-        sketch, target = self.sketch(z, embedding)[..., delay:], envelope(out.target)
-        return result | {"sketch": F.l1_loss(sketch, target[..., : sketch.shape[-1]])}
+        config = self.model.config
+        late = config.delay + label_delay(config.mel)
+        pitch, f0 = in_step(out.pitch, batch.f0, late)
+        voicing, voiced = in_step(out.voicing[:, 0], (batch.f0 > 0).float(), late)
+        result["pitch"], result["voicing"] = prosody_losses(self.model.prosody, pitch, voicing, f0, voiced)
+        sketch, target = in_step(self.sketch(z, embedding), envelope(out.target), config.delay)
+        return result | {"sketch": F.l1_loss(sketch, target)}
 
     @property
     def product(self) -> dict[str, nn.Module]:
