@@ -1,4 +1,4 @@
-"""What the tabs share: the converter and its one worker, the sample voices, limits, messages."""
+"""What the tabs share: the converter and its worker thread, the sample voices, limits and messages."""
 
 import html
 import os
@@ -27,64 +27,64 @@ SAMPLES = {
     "Man 2": FOLDER / "voices" / "vcc2016-SM1-200001.flac",
     "Man 3": FOLDER / "voices" / "librispeech-26-495-0007.flac",
 }
-"""Name on the page -> recording."""
+"""Name of a sample voice on the page -> recording."""
 
 MAX_UPLOAD = 50  # MB
 MAX_SOURCE = 600.0  # seconds
 MAX_REFERENCE = 120.0  # seconds
 MAX_REFERENCES = 5
-PIECE = 10.0  # seconds of sound that one user gets computed before it is the next one's turn
-LISTENING = 0.25  # of the work on a long recording: hearing whose voice it is, before converting
+PIECE = 10.0  # seconds of audio that are computed for one user before the next user's turn
+LISTENING = 0.25  # share of the progress bar for the speaker code of a long source, before conversion
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Studio:
-    """One converter for all users; what it computes, it computes in turns."""
+    """One converter for all users. A single worker thread computes for them in turns."""
 
     def __init__(self, converter: Converter) -> None:
         self.converter = converter
         self.rate = converter.sample_rate
         self.routes: list[BaseRoute] = []
-        """What tabs answer beside what Gradio does."""
+        """HTTP routes of the tabs, in addition to Gradio's."""
         self.consents: list[gr.Checkbox] = []
-        """Where the page asks for consent; one answer is an answer to all."""
-        # One thread, so that whoever asks first is served first, and a long recording, which asks piece by
-        # piece, lets others in between.
+        """The checkboxes for consent; all of them change together."""
+        # One thread serves requests in order. A long recording is a request for each piece, so that other
+        # users are served in between.
         self._worker = ThreadPoolExecutor(1, "converter")
         self._samples = {name: self.later(converter.voice, path) for name, path in SAMPLES.items()}
-        # The first time takes longest; so that no visitor waits for it.
+        # The first conversion is the slowest; run it before a visitor does.
         self.later(lambda: converter.convert(SAMPLES["Man 1"], self.sample("Woman 1")))
 
     def later(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have the worker do it when it is our turn."""
+        """Queue a call for the worker thread."""
         return self._worker.submit(function, *args, **kwargs)
 
     def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have the worker do it when it is our turn, and wait."""
+        """Queue a call for the worker thread, and wait for its result."""
         return self.later(function, *args, **kwargs).result()
 
     def sample(self, name: str) -> Voice:
-        """The voice of one of SAMPLES."""
+        """The voice of a sample, by its name in SAMPLES."""
         return self._samples[name].result()
 
     def read(self, path: str | Path | None, longest: float = MAX_SOURCE) -> Audio:
-        """A recording at the converter's rate. Raises RefusedError."""
+        """Read a recording at the sample rate of the converter. Raises RefusedError."""
         if path is None:
             raise RefusedError("Record something or drop a file first.")
         with named(path):
             return audio.read(path, self.rate, longest)
 
     def voice(self, recording: Audio) -> Voice:
-        """`Converter.voice`, piece by piece. Raises VoiceError."""
+        """`Converter.voice`, computed piece by piece. Raises VoiceError."""
         pieces = self._pieces(recording)
         return _pooled(pieces, [self._heard(piece) for piece in pieces])
 
     def convert(
         self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Iterator[float | Audio]:
-        """`Converter.convert`, piece by piece: how much is done, from 0 to 1, and in the end the result."""
+        """`Converter.convert`, computed piece by piece: yields the progress from 0 to 1, then the result."""
         yield 0.0
         pieces = self._pieces(source)
         if len(pieces) == 1:
@@ -115,19 +115,20 @@ class Studio:
         return [Audio(recording.samples[at : at + size], self.rate) for at in starts]
 
     def _heard(self, piece: Audio) -> Voice | None:
-        """The voice in a piece of a recording; in a pause there is none."""
+        """The voice of a piece of a recording, or None for a pause."""
         try:
             return self.compute(self.converter.voice, piece)
         except VcaeError:
             return None
 
     def look(self, recording: Audio) -> tuple[Array, Array]:
-        """What pictures show: its mel (n_mels, T) and its prosody (3, T')."""
+        """The mel (n_mels, T) and the prosody (3, T') of a recording, for pictures."""
         mel = self.converter.log_mel(torch.from_numpy(recording.samples)[None, None])[0]
         return mel.numpy(), self.converter.encode(recording).prosody.numpy()
 
 
 def _pooled(pieces: list[Audio], voices: list[Voice | None]) -> Voice:
+    """The mean voice of the pieces, weighted by length. Raises VoiceError if no piece has speech."""
     spoken = [(voice, piece.duration) for voice, piece in zip(voices, pieces, strict=True) if voice]
     if not spoken:
         raise VoiceError("the recording: holds no speech; give one of some seconds of a person talking")
@@ -135,12 +136,12 @@ def _pooled(pieces: list[Audio], voices: list[Voice | None]) -> Voice:
 
 
 class RefusedError(VcaeError):
-    """Why something cannot be done yet, in words for the page."""
+    """A request that cannot be served. The message is for the page."""
 
 
 @contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """What is wrong with this file as a `RefusedError` that names it without the server's folders."""
+    """Turn an error about a file into a RefusedError that does not reveal the folders of the server."""
     name = Path(path).name
     try:
         yield
@@ -149,17 +150,17 @@ def named(path: str | Path) -> Iterator[None]:
 
 
 def tell(error: VcaeError) -> None:
-    """Show on the page what a user can mend."""
+    """Show an error on the page."""
     gr.Warning(html.escape(str(error)), title="Not yet", duration=20)
 
 
 def keep(recording: Audio, name: str) -> str:
-    """Write it where Gradio finds it and, in time, deletes it: the path of a WAV file."""
+    """Write a WAV file to the folder that Gradio serves and cleans up; returns its path."""
     path = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), name)
     recording.write(path)
     return str(path)
 
 
 def status_line(text: str) -> gr.HTML:
-    """A line of text, which screen readers speak when it changes."""
+    """A line of text that screen readers announce when it changes."""
     return gr.HTML(text, elem_classes="status", js_on_load="element.setAttribute('role', 'status')")
