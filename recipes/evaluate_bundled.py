@@ -141,7 +141,7 @@ def phase_table(folder: Path) -> list[list[str]]:
         "stage": "stage",
         "steps": "steps",
         "minutes": "minutes",
-        "hours": "hours heard",
+        "hours": "hours of audio",
         "device": "device",
         "vcae": "vcae",
         "git": "git",

@@ -191,7 +191,7 @@ def test_phases_are_read_from_the_notes_of_weights(tmp_path):
     for name, notes in (("a", {"steps": 5, "minutes": 2.0}), ("b", {"phases": phases})):
         save_tensors(tmp_path / f"{name}.safetensors", {"x": torch.zeros(1)}, {"notes": notes})
     head, *rows = evaluate_bundled.phase_table(tmp_path)
-    assert head == ["file", "stage", "steps", "minutes", "hours heard", "device", "data"]
+    assert head == ["file", "stage", "steps", "minutes", "hours of audio", "device", "data"]
     assert rows[0] == ["a.safetensors", "not recorded", "5", "2", "", "", ""]
     assert rows[1] == ["b.safetensors", "encoders", "12,000", "62", "884", "A / B", "utterances 3"]
     assert rows[2][:2] == ["b.safetensors", "decoder"] and len(rows[2][-1]) == 80
