@@ -1,4 +1,4 @@
-"""`python -m demo`: what `vcae demo` does."""
+"""`python -m demo`, which is the same as `vcae demo`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What programs call by `gradio_client`: /convert and /embed."""
+"""The API for programs, called with `gradio_client`: /convert and /embed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from .widgets.picker import OWN, chosen
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """What a caller can mend as an error of the call."""
+    """Return a VcaeError to the caller as an error of the call."""
     try:
         yield
     except VcaeError as error:
@@ -21,7 +21,7 @@ def answered() -> Iterator[None]:
 
 
 def endpoints(studio: Studio) -> None:
-    """Two functions without anything on the page."""
+    """Add the two functions of the API, which are not visible on the page."""
 
     def convert(
         source: str,
@@ -31,15 +31,15 @@ def endpoints(studio: Studio) -> None:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
     ) -> str:
-        """Say what a recording says in another voice.
+        """Convert a recording into another voice.
 
         Args:
             source: a recording of at most ten minutes
-            voice: one of the sample voices; not looked at where there are references
-            references: one to five recordings of the voice, two minutes each at most
-            consent: that whoever's voice the references are has agreed
-            pitch_shift: semitones on top of the move to the voice's range, -24 to 24
-            strength: 1 is the voice, 0 the source's own
+            voice: name of a sample voice; ignored if there are references
+            references: one to five recordings of the target speaker, at most two minutes each
+            consent: whether the speaker of the references has agreed
+            pitch_shift: semitones added to the pitch range of the target, -24 to 24
+            strength: 1 is the target voice, 0 the voice of the source
 
         Returns:
             a WAV file
@@ -51,13 +51,13 @@ def endpoints(studio: Studio) -> None:
             return keep(converted, "converted.wav")
 
     def embed(recording: str) -> list[float]:
-        """The speaker code of a recording: of unit length, so that a product of two is their cosine.
+        """The speaker code of a recording, at unit norm: the dot product of two codes is their cosine.
 
         Args:
             recording: a recording of at most two minutes
 
         Returns:
-            its 192 numbers
+            the 192 numbers of the code
         """
         with answered():
             return [

@@ -1,6 +1,6 @@
-"""The browser demo: hear it in ten seconds, understand it in a minute. `vcae demo` opens it, too.
+"""The page of the browser demo, and the server that `vcae demo` starts.
 
-A tab is one function in one file, in the list TABS.
+Each tab is a function in a file of `demo/tabs/`, listed in TABS.
 """
 
 import os
@@ -25,12 +25,12 @@ TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-FORGET = 3600  # seconds until a recording is deleted
-WAITING = 32  # users in the queue; more are told to come back
+FORGET = 3600  # seconds after which a recording is deleted
+WAITING = 32  # users in the queue; others are asked to try again later
 
 
 def page(studio: Studio) -> gr.Blocks:
-    """Everything that is on the page."""
+    """Build the page: header, tabs and API."""
     with gr.Blocks(
         title="vcae: say it in another voice", analytics_enabled=False, delete_cache=(60, FORGET)
     ) as blocks:
@@ -52,7 +52,7 @@ def page(studio: Studio) -> gr.Blocks:
 
 
 class OwnHostOnly:
-    """Tells browsers to load nothing from, and send nothing to, any other host (Content Security Policy)."""
+    """Adds a Content Security Policy that forbids requests to other hosts."""
 
     POLICY = (
         "default-src 'self' data: blob:; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; "
@@ -63,7 +63,7 @@ class OwnHostOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the app does, with the policy in the headers."""
+        """Answer as the app does, and add the policy to the headers."""
 
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -74,7 +74,7 @@ class OwnHostOnly:
 
 
 def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | None, share: bool) -> None:
-    """Serve the page until interrupted; whatever was recorded or made is deleted then."""
+    """Serve the page until interrupted, then delete all recordings and results."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     theme = gr.themes.Default(
         primary_hue="teal",
@@ -82,7 +82,7 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
     ).set(
-        # The theme's own colours are too pale to read.
+        # The default colours of the theme have too little contrast.
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
@@ -109,7 +109,7 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
             allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
             footer_links=["api", "settings"],
-            run_history=False,  # which would keep recordings in the browser
+            run_history=False,  # it would store recordings in the browser
             enable_monitoring=False,
             ssr_mode=False,
             inbrowser=err.is_terminal,

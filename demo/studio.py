@@ -1,4 +1,4 @@
-"""What the tabs share: the converter and its one worker, the sample voices, limits, messages."""
+"""What the tabs share: the converter and its worker thread, the sample voices, limits and messages."""
 
 import html
 import os
@@ -27,7 +27,7 @@ SAMPLES = {
     "Man 2": FOLDER / "voices" / "vcc2016-SM1-200001.flac",
     "Man 3": FOLDER / "voices" / "librispeech-26-495-0007.flac",
 }
-"""Name on the page -> recording."""
+"""Name of a sample voice on the page -> recording."""
 
 MAX_UPLOAD = 50  # MB
 MAX_SOURCE = 600.0  # seconds
@@ -40,36 +40,36 @@ T = TypeVar("T")
 
 
 class Studio:
-    """One converter for all users; what it computes, it computes in turns."""
+    """One converter for all users. A single worker thread computes for them in turns."""
 
     def __init__(self, converter: Converter) -> None:
         self.converter = converter
         self.rate = converter.sample_rate
         self.routes: list[BaseRoute] = []
-        """What tabs answer beside what Gradio does."""
+        """HTTP routes of the tabs, in addition to Gradio's."""
         self.consents: list[gr.Checkbox] = []
-        """Where the page asks for consent; one answer is an answer to all."""
-        # One thread, so that whoever asks first is served first, and a long recording, which asks piece by
-        # piece, lets others in between.
+        """The checkboxes for consent; all of them change together."""
+        # One thread serves requests in order. A long recording is a request for each piece, so that other
+        # users are served in between.
         self._worker = ThreadPoolExecutor(1, "converter")
         self._samples = {name: self.later(converter.voice, path) for name, path in SAMPLES.items()}
-        # The first time takes longest; so that no visitor waits for it.
+        # The first conversion is the slowest; run it before a visitor does.
         self.later(lambda: converter.convert(SAMPLES["Man 1"], self.sample("Woman 1")))
 
     def later(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have the worker do it when it is our turn."""
+        """Queue a call for the worker thread."""
         return self._worker.submit(function, *args, **kwargs)
 
     def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have the worker do it when it is our turn, and wait."""
+        """Queue a call for the worker thread, and wait for its result."""
         return self.later(function, *args, **kwargs).result()
 
     def sample(self, name: str) -> Voice:
-        """The voice of one of SAMPLES."""
+        """The voice of a sample, by its name in SAMPLES."""
         return self._samples[name].result()
 
     def read(self, path: str | Path | None, longest: float = MAX_SOURCE) -> Audio:
-        """A recording at the converter's rate. Raises RefusedError."""
+        """Read a recording at the sample rate of the converter. Raises RefusedError."""
         if path is None:
             raise RefusedError("Record something or drop a file first.")
         with named(path):
@@ -82,7 +82,7 @@ class Studio:
     def convert(
         self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Iterator[float | Audio]:
-        """`Converter.convert_blocks`, a turn a block: the share that is done, and in the end the result."""
+        """`Converter.convert_blocks`, computed block by block: yields the progress from 0 to 1, then the result."""
         done = 0.0
 
         def follow(doing: str, seconds: float, total: float | None) -> None:
@@ -99,18 +99,18 @@ class Studio:
         yield Audio(audio.concatenate(converted), self.rate)
 
     def look(self, recording: Audio) -> tuple[Array, Array]:
-        """What pictures show: its mel (n_mels, T) and its prosody (3, T')."""
+        """The mel (n_mels, T) and the prosody (3, T') of a recording, for pictures."""
         mel = self.converter.log_mel(torch.from_numpy(recording.samples)[None, None])[0]
         return mel.numpy(), self.converter.encode(recording).prosody.numpy()
 
 
 class RefusedError(VcaeError):
-    """Why something cannot be done yet, in words for the page."""
+    """A request that cannot be served. The message is for the page."""
 
 
 @contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """What is wrong with this file as a `RefusedError` that names it without the server's folders."""
+    """Turn an error about a file into a RefusedError that does not reveal the folders of the server."""
     name = Path(path).name
     try:
         yield
@@ -119,17 +119,17 @@ def named(path: str | Path) -> Iterator[None]:
 
 
 def tell(error: VcaeError) -> None:
-    """Show on the page what a user can mend."""
+    """Show an error on the page."""
     gr.Warning(html.escape(str(error)), title="Not yet", duration=20)
 
 
 def keep(recording: Audio, name: str) -> str:
-    """Write it where Gradio finds it and, in time, deletes it: the path of a WAV file."""
+    """Write a WAV file to the folder that Gradio serves and cleans up; returns its path."""
     path = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), name)
     recording.write(path)
     return str(path)
 
 
 def status_line(text: str) -> gr.HTML:
-    """A line of text, which screen readers speak when it changes."""
+    """A line of text that screen readers announce when it changes."""
     return gr.HTML(text, elem_classes="status", js_on_load="element.setAttribute('role', 'status')")

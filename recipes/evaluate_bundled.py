@@ -141,7 +141,7 @@ def phase_table(folder: Path) -> list[list[str]]:
         "stage": "stage",
         "steps": "steps",
         "minutes": "minutes",
-        "hours": "hours heard",
+        "hours": "hours of audio",
         "device": "device",
         "vcae": "vcae",
         "git": "git",
@@ -200,7 +200,7 @@ def main(options: Options) -> None:
     converter = vcae.load(options.weights)
     features = FeatureCache(options.cache or default_cache_folder())
     metrics = MetricSet.load(features)
-    parts = [f"# Evaluation of {converter.made_by}"]
+    parts = [f"# Evaluation of the weights {converter.made_by}"]
     for name, utterances in sets.items():
         trials = trials_of(name, utterances, options.trials, metrics.intelligibility, features)
         evaluation = evaluate_set(name, trials, converter, metrics, options)

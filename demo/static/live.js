@@ -1,8 +1,8 @@
-// The live tab in the browser: microphone -> server -> loudspeaker. `element` is the panel; the tab's buttons
-// call live.open, live.run and live.stop.
+// The live tab in the browser: microphone -> server -> loudspeaker. `element` is the panel. The buttons of the
+// tab call live.open, live.run and live.stop.
 
-// In the audio thread: hands over blocks of the microphone, and plays what comes back, each sample in its turn.
-// Sample n that comes back belongs to sample n that was sent, so the difference of the two counts is the latency.
+// Runs in the audio thread: sends blocks from the microphone and plays the converted samples in order.
+// Converted sample n corresponds to sent sample n, so the difference of the two counts is the latency.
 const WORKLET = `
 registerProcessor("live", class extends AudioWorkletProcessor {
   constructor() {
@@ -11,8 +11,8 @@ registerProcessor("live", class extends AudioWorkletProcessor {
     this.filled = this.sent = this.played = this.ready = this.dropouts = 0;
     this.queue = [];
     this.playing = false;
-    this.cushion = 0.03 * sampleRate;  // what must be ready before playing starts
-    this.lowest = Infinity;  // of what was ready, since it was last looked at
+    this.cushion = 0.03 * sampleRate;  // samples that must be ready before playback starts
+    this.lowest = Infinity;  // lowest number of ready samples since the last check
     this.loudest = [0, 0];
     this.port.onmessage = ({ data }) => { this.queue.push(data); this.ready += data.length; };
   }
@@ -42,7 +42,7 @@ registerProcessor("live", class extends AudioWorkletProcessor {
                               playing: this.playing, loudest: this.loudest });
       this.loudest = [0, 0];
     }
-    if (this.sent % (2048 * 128) === 0) {  // some seconds: has more been waiting all the time than need be?
+    if (this.sent % (2048 * 128) === 0) {  // every few seconds: skip samples if the queue was never short
       if (this.playing && this.lowest > 2 * this.cushion) this.take(Math.round(this.lowest - this.cushion));
       this.lowest = Infinity;
     }
@@ -61,8 +61,8 @@ registerProcessor("live", class extends AudioWorkletProcessor {
   }
 });`;
 
-const BEHIND = 75; // blocks of 40 ms that may wait for the server
-const AT_ONCE = 12; // blocks that it is given at a time
+const BEHIND = 75; // maximum number of blocks of 40 ms in the queue
+const AT_ONCE = 12; // maximum number of blocks in one request
 
 let session = null;
 const part = (name) => element.querySelector(`[data-live=${name}]`);
@@ -96,7 +96,7 @@ const pump = async (mine) => {
 };
 
 window.live = {
-  // Ask for the microphone: its sample rate in Hz, or 0 and the reason is on the page.
+  // Open the microphone. Returns its sample rate in Hz, or 0 after showing the reason on the page.
   async open() {
     close("");
     if (!window.isSecureContext || !navigator.mediaDevices) {
@@ -125,7 +125,7 @@ window.live = {
     }
   },
 
-  // Begin with the ticket that the server gave; without one, the page tells why.
+  // Start with the ticket from the server. Without a ticket, the page already shows the reason.
   run(ticket) {
     if (!session) return;
     if (!ticket) return close("Not started.");

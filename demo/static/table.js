@@ -1,4 +1,4 @@
-// Plays one cell of the table at a time; a second press stops it.
+// Plays one cell of the table at a time. A second press stops it.
 const player = new Audio();
 let pressed = null;
 const quiet = () => {

@@ -1,1 +1,1 @@
-"""The tabs of the page, one a file: a function that builds it."""
+"""The tabs of the page. Each file has a function that builds one tab."""

@@ -18,7 +18,7 @@ SHOWN = 30.0  # seconds of a recording that the pictures show
 
 
 class Example(NamedTuple):
-    """What a click on a button fills in and converts: names of SAMPLES."""
+    """A button that fills in the form and converts. Source and voices are names of SAMPLES."""
 
     label: str
     source: str
@@ -34,7 +34,7 @@ EXAMPLES = [
 
 
 def tab(studio: Studio) -> None:
-    """Source, voice and result side by side, and what they look like."""
+    """Build the tab: source, voice and result side by side, with spectrograms below."""
     first = EXAMPLES[0]
     with gr.Tab("Convert", id="convert"):
         with gr.Row(elem_classes="examples"):
@@ -75,7 +75,7 @@ def tab(studio: Studio) -> None:
 
     settings = [source, second, share, pitch, strength, *voice.inputs]
     outputs = [stop, status, result, download, picture]
-    cancelled: set[str | None] = set()  # open pages on which it was pressed
+    cancelled: set[str | None] = set()  # sessions whose user pressed Cancel
 
     def run(
         request: gr.Request,
@@ -116,12 +116,12 @@ def tab(studio: Studio) -> None:
         }
         yield {picture: _picture(studio, recording, reference, converted)}
 
-    # By Gradio's own `cancels`, a message that is on its way would come after, and stay.
+    # With Gradio's own `cancels`, a pending status message would still arrive afterwards.
     def cancel(request: gr.Request) -> None:
         cancelled.add(request.session_hash)
 
     shown = {"show_progress": "hidden", "api_visibility": "private"}
-    # Whoever presses again while the picture is still being drawn is heard then.
+    # A click while the picture is being drawn takes effect afterwards.
     later = {**shown, "trigger_mode": "always_last"}
     running = [go.click(run, settings, outputs, **later)]
     for button, example in zip(examples, EXAMPLES, strict=True):
@@ -139,7 +139,7 @@ def _progress(done: float, seconds: float) -> str:
 
 
 def _picture(studio: Studio, source: Audio, target: Audio, converted: Audio) -> str:
-    """Mels and melodies of the three on one time axis."""
+    """Mel spectrograms and F0 contours of the three recordings on one time axis."""
     rows = []
     for label, recording in (("Source", source), ("Target", target), ("Result", converted)):
         shown = Audio(recording.samples[: round(SHOWN * recording.sample_rate)], recording.sample_rate)
@@ -149,9 +149,9 @@ def _picture(studio: Studio, source: Audio, target: Audio, converted: Audio) -> 
         drawing = pictures.heat(mel, seconds, loudest - 9, loudest) + pictures.melody(prosody, seconds)
         rows.append(pictures.Row(label, drawing, seconds))
     caption = (
-        "What you hear, from left to right in time. The brighter, the louder; low tones are at the bottom. "
-        "The line is the melody of the voice (F0, 50 to 600 Hz): it moves to where the target speaks, "
-        "while the words stay where they were."
+        "Mel spectrograms: time from left to right, low frequencies at the bottom, brighter is louder. "
+        "The line is the pitch (F0, 50 to 600 Hz). It moves to the range of the target, "
+        "while the timing of the words stays."
     )
     if max(r.duration for r in (source, converted)) > SHOWN:
         caption += f" The first {SHOWN:g} seconds are shown."

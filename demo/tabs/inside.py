@@ -1,4 +1,4 @@
-"""The tab that takes recordings apart, swaps, freezes or blanks the parts, and puts them together again."""
+"""The tab that encodes two recordings, swaps, freezes or blanks the codes, and decodes them."""
 
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from ..widgets.picker import chosen, picker
 from ..widgets.pictures import Row
 from ..widgets.units import KINDS, Units
 
-LONGEST = 20.0  # seconds of a recording that are looked at
+LONGEST = 20.0  # seconds of a recording that are used
 A, B, FROZEN, BLANK = "A's", "B's", "Frozen", "Blank"
 TOGETHER = "Put together"
 EXPERIMENTS = {
@@ -29,36 +29,36 @@ EXPERIMENTS = {
     "no words": (BLANK, A, A),
     "nobody's voice": (A, A, BLANK),
 }
-"""Label -> what is said, how, who."""
+"""Label of a button -> choice of content, prosody and speaker."""
 ABOUT = """
-<p>An autoencoder squeezes sound into few numbers, and makes sound of them again. This one squeezes a
-recording into three parts:</p>
+<p>An autoencoder encodes sound as a few numbers and decodes these into sound. This one has three codes:</p>
 <ul>
-<li><b>What</b> is said: 64 numbers every 20 ms, which should not tell who speaks.</li>
+<li><b>What</b> is said: 64 numbers every 20 ms, which should not depend on the speaker.</li>
 <li><b>How</b> it is said: pitch, voicing and loudness every 10 ms.</li>
 <li><b>Who</b> says it: one code for the whole recording, and the range of the voice's pitch.</li>
 </ul>
-<p>As far as the parts are truly apart, each can be swapped, frozen or blanked while the others stay. Listen
-to what changes, and to what should not have.</p>
+<p>If the codes are independent, each can be swapped, frozen or blanked without changing the others. Listen
+to what changes, and whether anything else does.</p>
 """
 HELP = """
-<p class="hint"><b>Frozen</b>: what is said stays as at A's loudest moment; how, at A's mean pitch.
-<b>Blank</b>: nothing is said; it is said without voice, which makes a whisper; nobody says it, but the
-average of the sample voices. Who says it need not be frozen: it is one code for the whole recording.</p>
+<p class="hint"><b>Frozen</b>: "what" stays at A's loudest moment; "how" has A's mean pitch throughout.
+<b>Blank</b>: "what" is empty; "how" is unvoiced, which sounds like a whisper; "who" is the mean of the
+sample voices. "Who" cannot be frozen, since it is one code for the whole recording.</p>
 """
 CAPTION = f"""
-Time goes from left to right. <b>What</b>: each 20 ms of content in the colour of its kind, of {KINDS} kinds
-found in the sample voices; like colours are like sounds, grey is none. <b>How</b>: the line is pitch (50 to
-600 Hz), the shade is loudness. The last three rows are what was put together.
+Time goes from left to right. <b>What</b>: a colour for each 20 ms of content, by {KINDS} clusters of the
+sample voices; similar colours are similar sounds, grey is blank. <b>How</b>: the line is pitch (50 to 600
+Hz), the shade is loudness. The last three rows show the result.
 """
 MAP = """
-<b>Who</b>: speaker codes on a map of the sample voices; those that sound alike are near each other. The
-result is heard as {a:.2f} like A and {b:.2f} like B, where 1 is the same and strangers are about 0.
+<b>Who</b>: speaker codes on a map of the sample voices; similar voices are close to each other. The speaker
+code of the result has a cosine of {a:.2f} to A and {b:.2f} to B; the same voice has 1, different voices have
+about 0.
 """
 
 
 def tab(studio: Studio) -> None:
-    """Two recordings, their parts, and what comes of putting them together; then a table of many."""
+    """Build the tab: two recordings, their codes, the decoded combination, and a table of conversions."""
     with gr.Tab("Look inside", id="inside") as inside:
         gr.HTML(ABOUT, elem_classes="about")
         with gr.Row(elem_classes="examples"):
@@ -108,7 +108,7 @@ def tab(studio: Studio) -> None:
         hows = {A: a.prosody, B: parts[B].prosody, FROZEN: _monotone(a), BLANK: _whispered(a)}
         whos = {A: a.voice, B: voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
         given = whos[who]
-        if what in parts:  # its content still holds some of its voice
+        if what in parts:  # the content code still contains some of the source speaker
             given = studio.converter.guided(given, parts[what].voice)
         together = Parts(whats[what], hows[how], given)
         sound = studio.compute(studio.converter.decode, *together)
@@ -144,27 +144,27 @@ def _start(recording: Audio) -> Audio:
 
 
 def _held(parts: Parts) -> Tensor:
-    """Content that stays what it is at the loudest moment, (D, T)."""
+    """Content frozen at the loudest moment, (D, T)."""
     loudest = int(parts.prosody[2].argmax()) * parts.content.shape[1] // parts.prosody.shape[1]
     return parts.content[:, [loudest]].expand_as(parts.content)
 
 
 def _monotone(parts: Parts) -> Tensor:
-    """Prosody at the voice's mean pitch, (3, P)."""
+    """Prosody with constant F0, the mean of the voice, (3, P)."""
     prosody = parts.prosody.clone()
     prosody[0] = parts.voice.f0.mean
     return prosody
 
 
 def _whispered(parts: Parts) -> Tensor:
-    """Prosody without any voice, (3, P)."""
+    """Prosody without voicing, (3, P)."""
     prosody = parts.prosody.clone()
     prosody[1] = 0
     return prosody
 
 
 def _rows(name: str, sound: Audio, parts: Parts, units: Units) -> list[Row]:
-    """Waveform, content and prosody of a recording."""
+    """Rows of a picture: waveform, content and prosody of a recording."""
     seconds = sound.duration
     prosody = parts.prosody.numpy()
     return [
@@ -180,7 +180,7 @@ def _rows(name: str, sound: Audio, parts: Parts, units: Units) -> list[Row]:
 
 
 def _map(samples: dict[str, Voice], placed: dict[str, Voice]) -> str:
-    """Speaker codes in the plane in which those of the sample voices differ most (PCA)."""
+    """Speaker codes in the plane of the first two principal components of the sample voices."""
     codes = np.stack([voice.embedding.numpy() for voice in samples.values()])
     middle = codes.mean(0)
     plane = np.linalg.svd(codes - middle, full_matrices=False)[2][:2]

@@ -1,4 +1,4 @@
-"""The tab that converts the microphone as one speaks."""
+"""The tab that converts the microphone in real time."""
 
 import secrets
 import time
@@ -18,9 +18,9 @@ from vcae import Stream, VcaeError
 from ..studio import RefusedError, Studio, tell
 from ..widgets.picker import chosen, picker
 
-SEATS = 2  # who may speak at the same time; a laptop could not keep up with more
-IDLE = 10.0  # seconds without sound after which a seat is free again
-LARGEST = 2**20  # bytes of a block
+SEATS = 2  # number of simultaneous users; a laptop cannot serve more in real time
+IDLE = 10.0  # seconds without a block after which a seat is free again
+LARGEST = 2**20  # bytes of a request
 SCRIPT = (Path(__file__).parents[1] / "static" / "live.js").read_text("utf-8")
 PANEL = """
 <p role="status" data-live="state">Press Start, allow the microphone, and speak.</p>
@@ -32,7 +32,7 @@ PANEL = """
 
 
 def tab(studio: Studio) -> None:
-    """Choose a voice, press a button, speak."""
+    """Build the tab: choice of the voice, buttons, latency and levels."""
     seats = Seats()
     studio.routes.append(Route("/live/{ticket}", seats.convert, methods=["POST"]))
     studio.later(studio.converter.trace)
@@ -55,14 +55,14 @@ def tab(studio: Studio) -> None:
                 gr.HTML(PANEL, js_on_load=SCRIPT)
                 pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
                 gr.HTML(
-                    "<p class='hint'>The delay is measured, not promised: from the moment the browser has a "
-                    f"sound to the moment it plays it converted. {latency:.0f} ms of it are the model's own, "
-                    "which waits for that much sound; the rest is spent on the way and on computing.</p>"
+                    "<p class='hint'>The delay is measured from the moment the browser receives a sound to "
+                    f"the moment it plays the converted sound. {latency:.0f} ms of it are the algorithmic "
+                    "latency of the model; the rest is transport and computation.</p>"
                 )
         rate, ticket = gr.Number(visible=False), gr.Textbox(visible=False)
 
     def begin(rate: float | None, semitones: float, *choice: Any) -> str:
-        if not rate:  # no microphone: the page has told why
+        if not rate:  # no microphone: the page shows the reason
             return ""
         try:
             target, _ = chosen(studio, *choice)
@@ -82,21 +82,21 @@ def tab(studio: Studio) -> None:
 
 @dataclass
 class Seat:
-    """A microphone that is being converted."""
+    """A live stream of one user."""
 
     stream: Stream
     heard: float
-    """When it last sent something, on the monotonic clock."""
+    """Time of the last block, on the monotonic clock."""
 
 
 class Seats:
-    """Who is speaking. A ticket is the only way in, and the page gives it only to those it lets in itself."""
+    """The live streams in use. A stream is accessible only with its ticket, which only this page issues."""
 
     def __init__(self) -> None:
         self._taken: dict[str, Seat] = {}
 
     def take(self, stream: Stream) -> str:
-        """A ticket for this stream."""
+        """Reserve a seat for a stream and return its ticket. Raises RefusedError if none is free."""
         now = time.monotonic()
         self._taken = {ticket: seat for ticket, seat in self._taken.items() if now - seat.heard < IDLE}
         if len(self._taken) >= SEATS:
@@ -108,7 +108,10 @@ class Seats:
         return ticket
 
     async def convert(self, request: Request) -> Response:
-        """float32 samples in the body -> those that became ready; an empty body gives the seat back."""
+        """Convert the float32 samples of the body and return those that are ready.
+
+        An empty body frees the seat.
+        """
         ticket = request.path_params["ticket"]
         seat = self._taken.get(ticket)
         if seat is None:
@@ -121,6 +124,6 @@ class Seats:
             return Response()
         seat.heard = time.monotonic()
         samples = np.frombuffer(body[: len(body) // 4 * 4], dtype="<f4")
-        # Beside the worker's queue: a block that waits for its turn comes too late to be played.
+        # Not in the queue of the worker, since a block that waits there is too late for playback.
         converted = await run_in_threadpool(seat.stream.feed, samples)
         return Response(converted.astype("<f4").tobytes(), media_type="application/octet-stream")

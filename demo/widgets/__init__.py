@@ -1,1 +1,1 @@
-"""Parts of the page that several tabs share."""
+"""Elements of the page that several tabs share."""

@@ -1,4 +1,4 @@
-"""Choosing whose voice to speak in: a sample, or one's own recordings with the speaker's consent."""
+"""The choice of the target voice: a sample, or the user's recordings with the consent of the speaker."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ CONSENT = (
 
 @dataclass(frozen=True)
 class Picker:
-    """The components of the choice."""
+    """The components of the choice of a voice."""
 
     choice: gr.Radio
     preview: gr.Audio
@@ -27,12 +27,12 @@ class Picker:
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        """What `chosen` takes after the studio, in its order."""
+        """The arguments of `chosen` after the studio, in order."""
         return [self.choice, self.files, self.spoken, self.consent]
 
 
 def picker(studio: Studio, first: str) -> Picker:
-    """Put it on the page, with one of SAMPLES chosen."""
+    """Add the components to the page, with a voice of SAMPLES selected."""
     choice = gr.Radio([*SAMPLES, OWN], value=first, label="Voice", show_label=False)
     preview = gr.Audio(
         str(SAMPLES[first]),
@@ -70,7 +70,7 @@ def picker(studio: Studio, first: str) -> Picker:
 def chosen(
     studio: Studio, choice: str, files: list[str] | None, spoken: str | None, consent: bool
 ) -> tuple[Voice, Audio]:
-    """The voice that was chosen, and a recording of it. Raises RefusedError for what is missing."""
+    """The chosen voice and a recording of it. Raises RefusedError if recordings or consent are missing."""
     if choice in SAMPLES:
         return studio.sample(choice), studio.read(SAMPLES[choice])
     recordings = [*(files or []), *([spoken] if spoken else [])]

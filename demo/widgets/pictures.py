@@ -1,6 +1,6 @@
-"""Pictures as HTML that fits any width and both themes: rows on one time axis.
+"""Pictures as HTML, as rows on one time axis, for any page width and for both themes.
 
-What is drawn scales with the page, text does not, so that a phone shows it in a readable size.
+Drawings scale with the page; text does not, so that it stays readable on a phone.
 """
 
 import base64
@@ -18,14 +18,14 @@ from vcae.model.prosody import F0_CEIL, F0_FLOOR
 
 Array = NDArray[np.float32]
 
-PAUSE = 4.6  # nepers (40 dB) below its loudest moment, a recording pauses
-COLUMNS = 600  # of a picture; more cannot be told apart
+PAUSE = 4.6  # nepers (40 dB) below the loudest frame: quieter frames are pauses
+COLUMNS = 600  # maximum number of columns of a picture
 RAMP = [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)]  # dark to light: "magma"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a label, what is drawn in a box of width `seconds` and height 100, and that length."""
+    """A row of a picture: a label and a drawing (SVG) in a box of width `seconds` and height 100."""
 
     label: str
     drawing: str
@@ -34,7 +34,7 @@ class Row:
 
 
 def figure(rows: Sequence[Row], caption: str, alt: str) -> str:
-    """Rows under one another on one time axis in seconds, as HTML."""
+    """Rows one below the other on a time axis in seconds, as HTML."""
     longest = max(row.seconds for row in rows)
     parts = [
         f'<div class="row"><div class="label">{html.escape(row.label)}</div>'
@@ -53,7 +53,7 @@ def figure(rows: Sequence[Row], caption: str, alt: str) -> str:
 
 
 def heat(values: Array, seconds: float, low: float, high: float) -> str:
-    """An image of (bands, T), the first band at the bottom."""
+    """An image of (bands, T), with the first band at the bottom."""
     shown = np.clip((_thin(values) - low) / (high - low), 0, 1)
     stops = np.linspace(0, 1, len(RAMP))
     rgb = np.stack([np.interp(shown, stops, channel) for channel in np.transpose(RAMP)], axis=-1)
@@ -61,7 +61,7 @@ def heat(values: Array, seconds: float, low: float, high: float) -> str:
 
 
 def image(rgb: Array, seconds: float, smooth: bool = True) -> str:
-    """An image of (height, T, 3), 0 to 255, over so many seconds and the whole height."""
+    """An image of (height, T, 3), 0 to 255, stretched over `seconds` and the height of the row."""
     file = io.BytesIO()
     Image.fromarray(rgb.astype(np.uint8)).save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode()
@@ -73,14 +73,14 @@ def image(rgb: Array, seconds: float, smooth: bool = True) -> str:
 
 
 def melody(prosody: Array, seconds: float) -> str:
-    """F0 of a prosody (3, T) on a log scale of F0_FLOOR to F0_CEIL, where there is voice and not only hum."""
+    """F0 of a prosody (3, T) on a log scale from F0_FLOOR to F0_CEIL, in voiced frames outside pauses."""
     log_f0, voicing, energy = prosody
     height = 100 * (1 - (log_f0 - math.log(F0_FLOOR)) / math.log(F0_CEIL / F0_FLOOR))
     return _line(height, seconds, (voicing > 0.5) & (energy > energy.max() - PAUSE), "melody")
 
 
 def loudness(prosody: Array, seconds: float) -> str:
-    """A shade as high as the energy of a prosody (3, T) is above a pause."""
+    """A shaded area of the energy of a prosody (3, T), from the level of a pause upwards."""
     energy = prosody[2]
     height = 100 * np.clip((energy.max() - energy) / PAUSE, 0, 1)
     t = (np.arange(len(energy)) + 0.5) * seconds / len(energy)
@@ -89,11 +89,11 @@ def loudness(prosody: Array, seconds: float) -> str:
 
 
 def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> str:
-    """Named points of a kind in a plane, as HTML: a CSS class for every kind."""
+    """Named points in a plane, as HTML. A point is (name, kind, coordinates); the kind is its CSS class."""
     places = np.stack([place for *_, place in points])
     low, high = places.min(0), places.max(0)
-    x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box; labels need room
-    sides = np.where(np.argsort(np.argsort(y)) % 2, "above", "below")  # so that neighbours do not overlap
+    x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box, with label margin
+    sides = np.where(np.argsort(np.argsort(y)) % 2, "above", "below")  # alternate, so that none overlap
     dots = "".join(
         f'<span class="{kind} {side} {"right" if left > 50 else ""}" '
         f'style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
@@ -107,7 +107,7 @@ def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> s
 
 
 def waveform(samples: Array, seconds: float) -> str:
-    """The outline of (N,), as high as its loudest sample."""
+    """The envelope of samples (N,), scaled to its peak."""
     size = max(1, len(samples) // COLUMNS)
     frames = samples[: len(samples) // size * size].reshape(-1, size)
     peak = max(1e-6, float(np.abs(samples).max()))
@@ -125,7 +125,7 @@ def _line(height: Array, seconds: float, drawn: NDArray[np.bool_], kind: str) ->
 
 
 def _thin(values: Array) -> Array:
-    """(bands, T) as at most COLUMNS columns, each the mean of what it stands for."""
+    """Reduce (bands, T) to at most COLUMNS columns, by averaging."""
     edges = np.linspace(0, values.shape[1], min(COLUMNS, values.shape[1]) + 1).astype(int)[:-1]
     counts = np.diff([*edges, values.shape[1]])
     thin: Array = np.add.reduceat(values, edges, axis=1) / counts
@@ -133,6 +133,6 @@ def _thin(values: Array) -> Array:
 
 
 def _ticks(longest: float) -> list[float]:
-    """Round times, at most seven."""
+    """Round times for the axis, at most seven."""
     step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120) if longest / s <= 6)
     return [round(i * step, 3) for i in range(int(longest / step) + 1)]

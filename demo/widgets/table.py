@@ -1,4 +1,4 @@
-"""A table of several sentences in several voices, all to be played."""
+"""A table of sentences converted to several voices, with a player in each cell."""
 
 import base64
 import html
@@ -18,7 +18,7 @@ PLAY = (Path(__file__).parents[1] / "static" / "table.js").read_text("utf-8")
 
 
 def table(studio: Studio) -> None:
-    """Choose sentences and voices, and hear every sentence in every voice."""
+    """Build the choice of sentences and voices, and the table of all conversions."""
     gr.HTML(
         "<h2>Every sentence in every voice</h2><p>Along a row, the words and the melody should stay; down a "
         "column, the voice should.</p>"
@@ -54,7 +54,7 @@ def table(studio: Studio) -> None:
 
 
 def _grid(rows: list[str], columns: list[str], cells: dict[tuple[str, str], str]) -> str:
-    """An HTML table; "" is the head of a row or a column."""
+    """An HTML table of the cells by (row, column); the name "" stands for a head."""
     waiting = '<span class="waiting">…</span>'
     head = "".join(f'<th scope="col">{html.escape(c)} {cells.get(("", c), "")}</th>' for c in columns)
     body = "".join(
@@ -70,7 +70,7 @@ def _grid(rows: list[str], columns: list[str], cells: dict[tuple[str, str], str]
 
 
 def _button(sound: Audio, name: str) -> str:
-    """A button that carries its sound with it, as MP3; table.js plays it."""
+    """A button with its sound as MP3 in a data URI; table.js plays it."""
     with tempfile.TemporaryDirectory(dir=os.environ["GRADIO_TEMP_DIR"]) as folder:
         path = Path(folder, "cell.mp3")
         sound.write(path)

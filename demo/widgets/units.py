@@ -1,4 +1,4 @@
-"""Kinds of sound, for colours: what content codes have in common."""
+"""Clusters of content codes, for the colours of pictures."""
 
 import colorsys
 
@@ -16,10 +16,10 @@ GREY = 128.0
 
 
 class Units:
-    """Clusters of the content code's frames in the sample voices (k-means), each with a colour.
+    """K-means clusters of the content codes of the sample voices, each with a colour.
 
-    Similar kinds have similar colours: the hue is the angle of a cluster's centre in the plane of the
-    centres' first two principal components, the lightness follows the third.
+    Similar clusters have similar colours. The hue is the angle of a centre in the plane of the first two
+    principal components of the centres; the lightness follows the third component.
     """
 
     def __init__(self, converter: Converter) -> None:
@@ -33,7 +33,7 @@ class Units:
         self.colours = 255 * np.array(rgb)
 
     def paint(self, content: Array) -> NDArray[np.float64]:
-        """Colours of content (D, T): (1, T, 3), grey where there is none."""
+        """Colours of content (D, T): (1, T, 3), grey where it is zero."""
         colours = self.colours[vq(content.T, self.centres)[0]]
         colours[~content.any(axis=0)] = GREY
         return colours[None]

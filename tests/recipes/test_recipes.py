@@ -308,7 +308,7 @@ def test_phases_are_read_from_the_notes_of_weights(tmp_path):
     for name, notes in (("a", {"steps": 5, "minutes": 2.0}), ("b", {"phases": phases})):
         save_tensors(tmp_path / f"{name}.safetensors", {"x": torch.zeros(1)}, {"notes": notes})
     head, *rows = evaluate_bundled.phase_table(tmp_path)
-    assert head == ["file", "stage", "steps", "minutes", "hours heard", "device", "data"]
+    assert head == ["file", "stage", "steps", "minutes", "hours of audio", "device", "data"]
     assert rows[0] == ["a.safetensors", "not recorded", "5", "2", "", "", ""]
     assert rows[1] == ["b.safetensors", "encoders", "12,000", "62", "884", "A / B", "utterances 3"]
     assert rows[2][:2] == ["b.safetensors", "decoder"] and len(rows[2][-1]) == 80
@@ -359,7 +359,7 @@ def test_ci_runs_the_second_command_of_the_readme():
 
 def test_every_command_in_the_readme_exists():
     names = {shlex.split(line)[1] for line in blocks() if line.startswith("vcae ")}
-    of_users = {"convert", "voice", "mix", "embed", "reconstruct", "stream"}
+    of_users = {"convert", "voice", "mix", "embed", "reconstruct", "info", "stream"}
     assert names == of_users | {"trials", "evaluate", "probe", "export"}
     for path in re.findall(r"recipes/\w+\.py", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert (ROOT / path).is_file()

@@ -136,12 +136,12 @@ class Probes:
         """A head and one row for each probe."""
         rows = [["probe", "input", "code", "mel", "chance", "leakage", "target"]]
         for name, code, probe, target in (
-            ("speaker", "content code, linear", self.speaker_linear, "0"),
-            ("speaker", "content code, non-linear", self.speaker_nonlinear, "0"),
-            ("F0 contour", "content code", self.f0_contour, "0"),
-            ("F0", "content code", self.f0, "0"),
+            ("speaker", "content, linear", self.speaker_linear, "0"),
+            ("speaker", "content, non-linear", self.speaker_nonlinear, "0"),
+            ("F0 contour", "content", self.f0_contour, "0"),
+            ("F0", "content", self.f0, "0"),
             ("phone", "speaker code", self.phones_from_speaker, "0"),
-            ("phone", "content code", self.phones_from_content, "1"),
+            ("phone", "content", self.phones_from_content, "1"),
         ):
             if probe:
                 scores = (f"{score:.3f}" for score in (probe.code, probe.mel, probe.chance))
@@ -153,9 +153,10 @@ class Probes:
         """Lines that explain the table, with the equal error rates."""
         phones = self.phones_missing or f"{self.aligned} utterances, without pauses"
         return [
-            "leakage: (code - chance) / (mel - chance); 0: no information, 1: as much as the mel.",
+            "leakage: (code - chance) / (mel - chance).",
+            "0: no information, 1: as much as the mel.",
             f"speaker: accuracy on segments of about {SEGMENT_SECONDS:g} s.",
-            "F0 contour, F0: R2 of log-F0, with and without its mean in the utterance subtracted.",
+            "F0 contour, F0: R2 of log-F0, without and with its mean in the utterance.",
             f"phone: accuracy on frames; {phones}.",
             f"Speaker verification, equal error rate: {self.speaker_code.eer:.1%} by speaker code,",
             f"{self.resemblyzer.eer:.1%} by Resemblyzer (0 %: perfect, 50 %: chance).",

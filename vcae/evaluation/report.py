@@ -213,7 +213,7 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
     targets = sorted({r.trial.target_speaker for r in results})
     speakers = sorted({*sources, *targets})
     scored = [m for m in measures if m.name in summaries[main]]
-    beside = [s for s in SCALE if s in evaluation.results and s != main]
+    compared = [s for s in SCALE if s in evaluation.results and s != main]
     chosen, clips = _chosen(results, scored), _clips()
     return {
         "main": main,
@@ -230,8 +230,8 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
         "speakers": speakers,
         "short": dict(zip(speakers, _short(speakers), strict=True)),
         "heats": [_heat(results, m, sources, targets) for m in scored if m.name in MAPPED],
-        "histograms": [h for m in scored if (h := _histogram(evaluation, m, main, beside))],
-        "beside": beside,
+        "histograms": [h for m in scored if (h := _histogram(evaluation, m, main, compared))],
+        "compared": compared,
         "maps": _embedding_maps(evaluation, results, speakers),
         "chosen": chosen,
         "cards": [_card(evaluation, k, results[k], b, clips) for k, b in _badges(chosen, results).items()],
@@ -272,7 +272,7 @@ def _heat(
 
 
 def _histogram(
-    evaluation: Evaluation, measure: Measure, main: str, beside: Sequence[str]
+    evaluation: Evaluation, measure: Measure, main: str, compared: Sequence[str]
 ) -> Histogram | None:
     """None where all scores of the main system are of failures."""
 
@@ -280,7 +280,7 @@ def _histogram(
         scored = [r for r in evaluation.results[system] if r.failure is None and measure.name in r.scores]
         return np.array([r.scores[measure.name].value for r in scored])
 
-    shown = {system: x for system in (main, *beside) if len(x := values(system))}
+    shown = {system: x for system in (main, *compared) if len(x := values(system))}
     if main not in shown:
         return None
     scale = Scale.of(np.concatenate(list(shown.values())), outliers=False)

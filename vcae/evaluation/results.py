@@ -43,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of an evaluation, with what the report shows beside them."""
+    """All results of an evaluation, with further data for the report."""
 
     results: Mapping[str, Sequence[Result]]
     """By system, each in the order of the trials."""

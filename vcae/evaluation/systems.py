@@ -41,7 +41,7 @@ SYSTEMS: Mapping[str, SystemInfo] = {
     ),
     "identity": SystemInfo(
         "source unchanged",
-        "the source recording: the SECS of different speakers, and the upper bound of all that is to be kept",
+        "the source recording: the SECS of different speakers, and the best possible WER and F0 correlation",
     ),
     "reconstruct": SystemInfo(
         "reconstruction",

@@ -55,7 +55,7 @@ class Intelligibility(Metric):
             WER_WHISPER,
             higher_is_better=False,
             worst=1.0,
-            about="WER after Whisper's own English text normaliser, comparable with published figures",
+            about="WER after Whisper's own English text normaliser, which most publications use",
         ),
         Measure(
             CER,
