@@ -616,7 +616,7 @@ def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
         ([*REHEARSE, "--input", SOURCE, "--block", "1"], "block"),
         ([*REHEARSE, "--input", SOURCE, "--block", "nan"], "block"),
         ([*REHEARSE, "--input", SOURCE, "--jitter-buffer", "-1"], "jitter buffer"),
-        ([*REHEARSE, "--input", SOURCE, "--strength", "0.5"], "own voice"),
+        ([*REHEARSE, "--input", SOURCE, "--strength", "0.5"], "voice of the source speaker"),
         ([*REHEARSE, "--input", SOURCE, "--strength", "2"], "strength"),
         ([*REHEARSE, "--input", SOURCE, "--pitch-shift", "inf"], "pitch shift"),
         ([*REHEARSE, "--input", SOURCE, "--device", "gpu"], "'gpu'"),

@@ -228,9 +228,8 @@ class LevelTracker:
         self._given = level is not None
         self.level = LEVEL if level is None else level
         self._step = step
-        self._gains_after = np.full(
-            late, 1 / self._gain, dtype=np.float32
-        )  # of the samples inside the networks
+        # For the samples that are inside the networks.
+        self._gains_after = np.full(late, 1 / self._gain, dtype=np.float32)
 
     @property
     def _gain(self) -> float:
