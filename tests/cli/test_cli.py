@@ -694,7 +694,7 @@ def test_a_device_that_stops_is_told(vcae_, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", Devices(20, lambda stream: stream.finished_callback()))
     done = vcae_(*LIVE)
     assert done.code == 2
-    assert done.lines == ["vcae: a sound device has stopped; plug it in and start again"]
+    assert done.lines == ["vcae: a sound device has stopped; reconnect it and start again"]
     assert "0:00:00 of sound" in done.out
 
 
