@@ -719,7 +719,7 @@ def test_a_computer_without_devices_is_reported(vcae_, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", Devices(0, None))
     monkeypatch.setattr(Devices, "query_devices", lambda _: [])
     done = vcae_("stream", "--devices", bare=True)
-    assert (done.code, done.out, done.err) == (0, "there are no sound devices here\n", "")
+    assert (done.code, done.out, done.err) == (0, "no sound devices found\n", "")
     assert refused(vcae_(*LIVE), "no microphone", "--input")
 
 
@@ -776,7 +776,7 @@ def test_a_stream_that_was_paused_recovers_its_latency(tmp_path, weights):
 def test_the_program_reports_an_error(tmp_path):
     done = program("convert", "missing.wav", "--voice", TARGET, "--out", "out.wav", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file"]
+    assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file; check the path"]
     assert not list(tmp_path.iterdir())
 
 

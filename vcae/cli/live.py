@@ -145,7 +145,7 @@ def _print_summary(session: LiveSession, block: float, profile: bool) -> None:
 def _list_devices() -> None:
     found = devices()
     if not found:
-        stdout.print("there are no sound devices here")
+        stdout.print("no sound devices found")
     for d in found:
         kinds = [("default " if kind in d.default_for else "") + kind for kind in d.kinds]
         stdout.print(f"{d.index:3} {d.name} ({', '.join(kinds)}, {d.sample_rate} Hz)")
