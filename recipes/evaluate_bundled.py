@@ -1,136 +1,186 @@
-"""Score the bundled weights on speakers whom nobody trained on, and write the model card's tables.
+"""Evaluate the bundled weights on held-out speakers, write a report, and update the tables of the model card.
 
     python recipes/evaluate_bundled.py --corpora CORPORA --out runs/evaluation --write-card
 
-Two lists of trials, always the same: LibriSpeech test-other, every ordered pair of its ten readers, which is
-what is reported; and the development set, 300 trials among speakers of Asterisk and speechocean762, by which
-experiments are decided: of what they read, sentences that Whisper transcribes as they are written. Each
-is `vcae evaluate` with all systems that put the scores to scale; then `vcae probe` on test-other. Features of
-recordings are cached, so that a second run computes only what has changed.
+There are two fixed lists of trials. `test-other` has every ordered pair of the ten readers of LibriSpeech
+test-other; its results are on the model card. `development` has 300 trials among the speakers of Asterisk and
+speechocean762; experiments are decided by it. Its sources are sentences that Whisper transcribes correctly.
+All systems of `vcae evaluate` run on each list, and `vcae probe` on the readers of test-other. The report,
+report.md, has all tables. Features are cached, so that a second run computes only what has changed.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.progress import track
 
 import vcae
 from vcae.audio import read
-from vcae.cli.console import in_one_line
+from vcae.cli import console
 from vcae.corpora.layouts import read_corpora
 from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
-from vcae.evaluation.metrics.intelligibility import Intelligibility
-from vcae.evaluation.panel import FeatureCache
+from vcae.evaluation.metric_set import MetricSet
+from vcae.evaluation.metrics.base import Metric
+from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
 from vcae.evaluation.probes import probe
 from vcae.evaluation.results import Evaluation
 from vcae.evaluation.runner import evaluate_list
+from vcae.evaluation.systems import SYSTEMS
 from vcae.evaluation.trials import Trial, make_trials, write_trials
-from vcae.files import replacing
+from vcae.files import load_tensors, replacing
 from vcae.inference.checkpoint import BUNDLED
 
 CARD = BUNDLED / "README.md"
-CLEAR = 0.15
-"""The word error rate of a development sentence, as recorded, up to which it is one."""
-SYSTEMS = ("vcae", "natural", "identity", "reconstruct", "vocoder", "griffinlim", "world")
-CALLED = {
-    "vcae": "**converted**",
-    "natural": "natural target",
-    "identity": "source unchanged",
-    "reconstruct": "source, encoded and decoded",
-    "vocoder": "source, vocoder copy",
-    "griffinlim": "source, Griffin-Lim copy",
-    "world": "WORLD pitch shift",
-}
+CARD_MEASURES = (
+    "SECS to target",
+    "SECS to source",
+    "closer-to-target rate",
+    "WER",
+    "WER (Whisper normaliser)",
+    "WER to text",
+    "WER to text (Whisper normaliser)",
+    "DistillMOS",
+    "DNSMOS",
+    "F0 correlation",
+)
+"""Columns of the results on the model card; the report has all measures."""
+MAX_SOURCE_WER = 0.15
+"""Largest WER of a natural recording that is a source of the development set."""
+MAX_CELL = 80
+"""Longest text in a cell of the phase table."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to score, and where to put it."""
+    """What to evaluate, and where to write."""
 
     corpora: Path
     """Folder with the unpacked corpora: librispeech; for the development set asterisk and speechocean762."""
     transcripts: Path | None = None
     """Folder of NAME.tsv with transcripts."""
     out: Path = Path("runs/evaluation")
-    """A new folder for lists, recordings, results and reports."""
+    """A new folder for trial lists, recordings, results and reports."""
     weights: Path | None = None
-    """Folder with other weights than the bundled ones."""
+    """Folder of other weights than the bundled ones."""
     sets: tuple[str, ...] = ("test-other", "development")
-    systems: tuple[str, ...] = SYSTEMS
+    systems: tuple[str, ...] = tuple(SYSTEMS)
     trials: int | None = None
-    """Metric only so many trials of each set, drawn at random, for a quick look."""
+    """Number of trials of each set, drawn at random, for a quick estimate; default: all."""
     cache: Path | None = None
-    """Where features of recordings are cached; default: the user's cache folder."""
+    """Folder for cached features; default: in the user's cache folder."""
     probes: bool = True
-    """Look for what the codes give away, too."""
+    """Run the probes of speaker, F0 and phone leakage."""
     write_card: bool = False
-    """Write the tables into the model card of the bundled weights."""
+    """Write the tables of results and training phases into the model card of the bundled weights."""
 
 
-def speakers_of(name: str, options: Options) -> list[Utterance]:
-    """The utterances of a set."""
+def utterances_of(name: str, options: Options) -> list[Utterance]:
+    """The utterances of a set. Raises VcaeError."""
     if name == "test-other":
-        names, kept_for = ["librispeech"], "test"
+        corpora, held_out = ["librispeech"], "test"
     elif name == "development":
-        names, kept_for = ["asterisk", "speechocean762"], "development"
+        corpora, held_out = ["asterisk", "speechocean762"], "development"
     else:
         raise VcaeError(f"{name}: no such set; there are test-other and development")
-    utterances = read_corpora(options.corpora, names, options.transcripts)
-    return [u for u in utterances if u.held_out == kept_for]
+    utterances = read_corpora(options.corpora, corpora, options.transcripts)
+    return [u for u in utterances if u.held_out == held_out]
 
 
-def trials_of(name: str, options: Options) -> list[Trial]:
-    """The list of a set. Raises VcaeError where too little can be made of the corpora."""
-    utterances = speakers_of(name, options)
+def trials_of(
+    name: str,
+    utterances: Sequence[Utterance],
+    count: int | None,
+    intelligibility: Metric,
+    features: FeatureCache,
+) -> list[Trial]:
+    """The trials of a set. Raises VcaeError where the corpora have too few recordings."""
     if name == "test-other":
-        return make_trials(utterances, options.trials, language="en")
-    words, memory = Intelligibility(), FeatureCache.kept(options.cache)
+        return make_trials(utterances, count, language="en")
 
     @cache
-    def is_clear(source: Path, text: str | None) -> bool:
-        # What is misheard already in the source is misheard anew in whatever is made of it.
-        return text is None or words.compare(memory.extract(words, read(source)), text)["WER"].value <= CLEAR
+    def is_intelligible(source: Path, text: str | None) -> bool:
+        # Words that Whisper gets wrong in the natural recording would count as errors of the conversion.
+        if text is None:
+            return True
+        transcript = features.extract(intelligibility, read(source))
+        return intelligibility.compare(transcript, text)["WER"].value <= MAX_SOURCE_WER
 
-    trials = [t for t in make_trials(utterances, None, 20, language="en") if is_clear(t.source, t.text)]
-    count = options.trials or 300
-    if count > len(trials):
-        raise VcaeError(f"{options.corpora}: only {len(trials)} development trials can be made, not {count}")
-    drawn = random.Random(0).sample(range(len(trials)), count)  # noqa: S311 -- reproducible
-    return [trials[k] for k in sorted(drawn)]
+    every = make_trials(utterances, None, 20, language="en")
+    usable = [trial for trial in every if is_intelligible(trial.source, trial.text)]
+    wanted = count or 300
+    if wanted > len(usable):
+        raise VcaeError(f"only {len(usable)} development trials can be made, not {wanted}")
+    drawn = random.Random(0).sample(range(len(usable)), wanted)  # noqa: S311 -- reproducible
+    return [usable[k] for k in sorted(drawn)]
 
 
-def score(name: str, converter: vcae.Converter, options: Options) -> Evaluation:
-    """Make the list of a set, and evaluate it."""
-    list_path = options.out / f"{name}.tsv"
-    trials = trials_of(name, options)
+def evaluate_set(
+    name: str, trials: Sequence[Trial], converter: vcae.Converter, metrics: MetricSet, options: Options
+) -> Evaluation:
+    """Write the list of a set and evaluate all systems on it."""
     options.out.mkdir(parents=True, exist_ok=True)
-    write_trials(list_path, trials)
-    console = Console(stderr=True)
+    pairs = options.out / f"{name}.tsv"
+    write_trials(pairs, trials)
     return evaluate_list(
-        list_path,
-        options.out / name,
-        converter,
-        options.systems,
-        cache=options.cache,
-        track=lambda items, task: track(items, task, console=console, disable=not console.is_terminal),
+        pairs, options.out / name, converter, lambda: metrics, options.systems, track=console.track
     )
 
 
+def phase_table(folder: Path) -> list[list[str]]:
+    """A head and one row for each training phase, from the notes in the weight files of a folder.
+
+    Older files have no `phases` in their notes, but one count of steps and minutes. Columns without any value
+    are left out.
+    """
+    keys = {
+        "stage": "stage",
+        "steps": "steps",
+        "minutes": "minutes",
+        "hours": "hours heard",
+        "device": "device",
+        "vcae": "vcae",
+        "git": "git",
+        "data": "data",
+    }
+    rows = []
+    for path in sorted(folder.glob("*.safetensors")):
+        notes: Mapping[str, Any] = load_tensors(path)[1].get("notes") or {}
+        for phase in notes.get("phases") or [{"stage": "not recorded", **notes}]:
+            rows.append([path.name, *(_cell(phase.get(key)) for key in keys)])
+    head = ["file", *keys.values()]
+    used = [k for k in range(len(head)) if any(row[k] for row in rows)]
+    return [[row[k] for k in used] for row in [head, *rows]]
+
+
+def _cell(value: Any) -> str:
+    """A value of a phase's metadata as the text of a table cell."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {_cell(each)}" for key, each in value.items())
+    text = " ".join(str(value).replace("|", "/").split())
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A head and rows as a table."""
+    """A head and rows as a table. The first cells may be names of systems."""
     head, *body = rows
-    named = [[CALLED.get(name, name), *cells] for name, *cells in body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *named])
+    titles = {name: info.title for name, info in SYSTEMS.items()} | {"vcae": f"**{SYSTEMS['vcae'].title}**"}
+    titled = [[titles.get(name, name), *cells] for name, *cells in body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *titled])
 
 
 def write_part(name: str, text: str) -> None:
-    """Put text on the model card between the markers of that name. Raises VcaeError where there are none."""
+    """Replace the part of the model card between the markers of a name. Raises VcaeError without markers."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     try:
         before, rest = CARD.read_text(encoding="utf-8").split(start)
@@ -142,25 +192,37 @@ def write_part(name: str, text: str) -> None:
 
 
 def main(options: Options) -> None:
-    """Both sets, then the probes. Raises VcaeError."""
-    if options.write_card and (options.weights or options.trials or options.systems != SYSTEMS):
-        raise VcaeError(
-            "--write-card: the card shows all there is of the bundled weights; leave the rest out"
-        )
+    """Evaluate the sets, run the probes, and write the report. Raises VcaeError."""
+    if options.write_card and (options.weights or options.trials or options.systems != tuple(SYSTEMS)):
+        raise VcaeError("--write-card: needs the bundled weights, all trials and all systems")
+    sets = {name: utterances_of(name, options) for name in options.sets}
+    readers = utterances_of("test-other", options) if options.probes else []
     converter = vcae.load(options.weights)
-    for name in options.sets:
-        table = markdown(score(name, converter, options).table())
-        print(f"{name}\n\n{table}\n")
-        if options.write_card:
-            write_part(name, table)
+    features = FeatureCache(options.cache or default_cache_folder())
+    metrics = MetricSet.load(features)
+    parts = [f"# Evaluation of {converter.made_by}"]
+    for name, utterances in sets.items():
+        trials = trials_of(name, utterances, options.trials, metrics.intelligibility, features)
+        evaluation = evaluate_set(name, trials, converter, metrics, options)
+        link = f"[{name}/report.html]({name}/report.html)"
+        parts.append(f"## {name}\n\n{markdown(evaluation.table())}\n\nDetails: {link}")
+        if options.write_card and name == "test-other":
+            write_part("results", markdown(evaluation.table(CARD_MEASURES)))
     if options.probes:
-        found = probe(speakers_of("test-other", options), converter)
-        text = f"{markdown(found.rows())}\n\n{' '.join(found.notes())}"
-        print(text)
-        if options.write_card:
-            write_part("probes", text)
+        result = probe(readers, converter, track=console.track)
+        notes = "\n".join(f"- {line}" for line in result.notes())
+        parts.append(f"## Probes on test-other: {result.title()}\n\n{markdown(result.table())}\n\n{notes}")
+    phases = markdown(phase_table(options.weights or BUNDLED))
+    parts.append(f"## Training phases\n\n{phases}")
+    if options.write_card:
+        write_part("phases", phases)
+    report = "\n\n".join(parts)
+    print(report)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with replacing(options.out / "report.md") as unfinished:
+        unfinished.write_text(report + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    with in_one_line():
+    with console.in_one_line():
         main(tyro.cli(Options, description=__doc__))

@@ -1,10 +1,10 @@
-"""Score the bundled weights under the conditions that users bring, and write that table of the model card.
+"""Evaluate the bundled weights under adverse conditions, and update that table of the model card.
 
     python recipes/evaluate_conditions.py --corpora CORPORA --out runs/conditions --write-card
 
-Less reference and noisier reference, sources in noise, in a room and by telephone, from one kind of voice to
-another, children, accents, other languages.
-Every row is converted and compared with clean recordings of the target by the metrics of `vcae evaluate`.
+The conditions are: short or noisy references; sources with noise, reverberation or telephone bandwidth; low
+and high voices; children; accents; other languages. Each row is scored by the metrics of `vcae evaluate`
+against clean recordings of the source and of the target.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,28 +20,36 @@ from scipy.signal import butter, fftconvolve, sosfilt
 
 import vcae
 from vcae.audio import Audio, read
-from vcae.cli.console import in_one_line
+from vcae.cli import console
 from vcae.corpora.layouts import read_corpora
 from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
-from vcae.evaluation.panel import FeatureCache, Panel
-from vcae.evaluation.results import Evaluation
+from vcae.evaluation.metric_set import MetricSet
+from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
+from vcae.evaluation.results import Evaluation, format_interval
 from vcae.evaluation.runner import evaluate
 from vcae.evaluation.systems import System, Systems
 from vcae.evaluation.trials import Trial, make_trials
 from vcae.training.augment import add_noise, colour
 from vcae.training.labels import f0_labels
 
-MEASURES = ("cosine to target", "closer-to-target rate", "WER", "DistillMOS", "F0 correlation")
+MEASURES = (
+    "SECS to target",
+    "closer-to-target rate",
+    "WER",
+    "WER (Whisper normaliser)",
+    "DistillMOS",
+    "F0 correlation",
+)
 CHILDREN = ("speechocean762/5039", "speechocean762/9034")
-"""Twelve and fifteen years old; among the speakers that training only validates with."""
+"""Twelve and fifteen years old; both are in the validation set of the training."""
 LOW = 165.0
-"""Hz: a speaker whose median F0 is below is taken for a low voice."""
+"""A speaker with a median F0 below this, in Hz, counts as a low voice."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to score, and where to put it."""
+    """What to evaluate, and where to write."""
 
     corpora: Path
     """Folder with the unpacked corpora: librispeech, asterisk, speechocean762, festvox-ru."""
@@ -50,17 +58,17 @@ class Options:
     out: Path = Path("runs/conditions")
     """A new folder for recordings."""
     trials: int = 30
-    """How many for each row."""
+    """Maximum number of trials of each row."""
     cache: Path | None = None
-    """Where features of recordings are cached; default: the user's cache folder."""
+    """Folder for cached features; default: in the user's cache folder."""
     write_card: bool = False
     """Write the table into the model card of the bundled weights."""
 
 
 def references(converter: vcae.Converter) -> dict[str, System]:
-    """Conversions of a trial with more or less, and better or worse, of its references."""
+    """Systems that convert with more or fewer, or with noisy, references of a trial."""
 
-    def by(change: Callable[[list[Audio]], list[Audio]]) -> System:
+    def with_references(change: Callable[[list[Audio]], list[Audio]]) -> System:
         def convert(trial: Trial) -> Audio:
             recordings = [read(path, converter.sample_rate) for path in trial.references]
             return converter.convert(trial.source, converter.voice(change(recordings)))
@@ -68,85 +76,90 @@ def references(converter: vcae.Converter) -> dict[str, System]:
         return convert
 
     def first(seconds: float) -> Callable[[list[Audio]], list[Audio]]:
-        return lambda found: [Audio(found[0].samples[: round(seconds * rate)], rate)]
+        return lambda recordings: [Audio(recordings[0].samples[: round(seconds * rate)], rate)]
 
     rate = converter.sample_rate
     return {
-        "reference: first 1.5 s of a recording": by(first(1.5)),
-        "reference: first 3 s of a recording": by(first(3.0)),
-        "reference: a recording": by(lambda found: found[:1]),
-        "reference: three recordings": by(lambda found: found),
-        "reference: three, with pink noise at 10 dB SNR": by(lambda found: [noisy(x, 10.0) for x in found]),
+        "reference: first 1.5 s of a recording": with_references(first(1.5)),
+        "reference: first 3 s of a recording": with_references(first(3.0)),
+        "reference: one recording": with_references(lambda recordings: recordings[:1]),
+        "reference: three recordings": with_references(lambda recordings: recordings),
+        "reference: three, with pink noise at 10 dB SNR": with_references(
+            lambda recordings: [noisy(each, 10.0) for each in recordings]
+        ),
     }
 
 
 def sources(converter: vcae.Converter) -> dict[str, System]:
-    """Conversions of a trial whose source was recorded badly; its words are those of the clean source."""
+    """Systems that convert a degraded source of a trial; WER refers to the clean source."""
+    systems = Systems(converter)
 
-    known = Systems(converter)
-
-    def by(change: Callable[[Audio], Audio]) -> System:
-        return lambda trial: converter.convert(change(known.identity(trial)), known.voice(trial.references))
+    def with_source(change: Callable[[Audio], Audio]) -> System:
+        return lambda trial: converter.convert(
+            change(systems.identity(trial)), systems.voice(trial.references)
+        )
 
     return {
-        "source: with pink noise at 10 dB SNR": by(lambda clean: noisy(clean, 10.0)),
-        "source: across a room": by(across_a_room),
-        "source: by telephone": by(by_telephone),
+        "source: with pink noise at 10 dB SNR": with_source(lambda clean: noisy(clean, 10.0)),
+        "source: with reverberation": with_source(reverberant),
+        "source: telephone bandwidth": with_source(telephone),
     }
 
 
 def noisy(audio: Audio, snr_db: float) -> Audio:
-    """With pink noise."""
+    """The recording with pink noise."""
     wav = torch.from_numpy(audio.samples)[None, None]
     white = torch.randn(wav.shape, generator=torch.Generator().manual_seed(len(audio.samples)))
     pink = colour(white, torch.ones(1))
     return Audio(add_noise(wav, pink, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
 
 
-def across_a_room(audio: Audio) -> Audio:
-    """It rings for 0.6 s, as loud as what comes straight: noise that dies away by 60 dB (Moorer, 1979)."""
+def reverberant(audio: Audio) -> Audio:
+    """The recording with reverberation as loud as the direct sound, and a reverberation time of 0.6 s.
+
+    The impulse response is exponentially decaying noise (Moorer, 1979).
+    """
     rate = audio.sample_rate
     rng = np.random.default_rng(len(audio.samples))
-    ring = rng.standard_normal(rate) * 10 ** (-3 * np.arange(rate) / (0.6 * rate))
-    ring[0] = np.sqrt((ring[1:] ** 2).sum())
-    features = fftconvolve(audio.samples, ring / ring[0])[: len(audio.samples)]
-    return Audio(features.astype(np.float32), rate)
+    impulse_response = rng.standard_normal(rate) * 10 ** (-3 * np.arange(rate) / (0.6 * rate))
+    impulse_response[0] = np.sqrt((impulse_response[1:] ** 2).sum())
+    wet = fftconvolve(audio.samples, impulse_response / impulse_response[0])[: len(audio.samples)]
+    return Audio(wet.astype(np.float32), rate)
 
 
-def by_telephone(audio: Audio) -> Audio:
-    """300 to 3400 Hz, the band of ITU-T G.712."""
+def telephone(audio: Audio) -> Audio:
+    """The recording in the telephone band of ITU-T G.712, 300 to 3400 Hz."""
     band = butter(6, (300, 3400), "bandpass", fs=audio.sample_rate, output="sos")
     return Audio(sosfilt(band, audio.samples).astype(np.float32), audio.sample_rate)
 
 
 def median_f0(utterances: Sequence[Utterance]) -> float:
-    """Of a speaker, in Hz."""
+    """Median F0 of the first utterances of a speaker in Hz."""
     f0 = np.concatenate([f0_labels(read(u.path, 16_000).samples, 16_000, 160) for u in utterances[:5]])
     return float(np.median(f0[f0 > 0]))
 
 
-def kinds(options: Options) -> dict[str, list[Trial]]:
-    """Trials from one kind of voice to another."""
+def speaker_groups(options: Options) -> dict[str, list[Trial]]:
+    """Trials between groups of speakers: low and high voices, children, accents, other languages."""
     everyone = read_corpora(
         options.corpora, ["librispeech", "asterisk", "speechocean762", "festvox-ru"], options.transcripts
     )
     readers = [u for u in everyone if u.held_out == "test"]
-    of = {s: [u for u in readers if u.speaker == s] for s in sorted({u.speaker for u in readers})}
-    low = {speaker for speaker, said in of.items() if median_f0(said) < LOW}
+    by_reader = {s: [u for u in readers if u.speaker == s] for s in sorted({u.speaker for u in readers})}
+    low = {speaker for speaker, utterances in by_reader.items() if median_f0(utterances) < LOW}
 
     def drawn(name: str, wanted: Callable[[Trial], bool], utterances: Sequence[Utterance]) -> list[Trial]:
         found = [t for t in make_trials(utterances, references=3) if wanted(t)]
         if not found:
-            raise VcaeError(f"{options.corpora}: nothing there for '{name}'; unpack all corpora")
+            raise VcaeError(f"{options.corpora}: no speech for '{name}'; unpack all corpora")
         order = np.random.default_rng(0).permutation(len(found))
         return [found[k] for k in order[: options.trials]]
 
     children = [u for u in everyone if u.speaker in CHILDREN]
-    # Half of them: enough to be spoken by, and to speak to.
-    some = [u for speaker in islice(of, 5) for u in of[speaker]]
+    half = [u for speaker in islice(by_reader, 5) for u in by_reader[speaker]]  # five readers are enough
     foreign = [u for u in everyone if u.language in ("es", "fr", "it", "ru")]
     accented = [u for u in everyone if u.held_out == "development" and u.corpus == "speechocean762"]
-    lists: dict[str, tuple[Callable[[Trial], bool], list[Utterance]]] = {
+    groups: dict[str, tuple[Callable[[Trial], bool], list[Utterance]]] = {
         "low voice to high": (lambda t: t.source_speaker in low and t.target_speaker not in low, readers),
         "high voice to low": (lambda t: t.source_speaker not in low and t.target_speaker in low, readers),
         "low to low, high to high": (
@@ -154,50 +167,50 @@ def kinds(options: Options) -> dict[str, list[Trial]]:
             readers,
         ),
         "child to reader": (
-            lambda t: t.source_speaker in CHILDREN and t.target_speaker in of,
-            children + some,
+            lambda t: t.source_speaker in CHILDREN and t.target_speaker in by_reader,
+            children + half,
         ),
         "reader to child": (
-            lambda t: t.source_speaker in of and t.target_speaker in CHILDREN,
-            children + some,
+            lambda t: t.source_speaker in by_reader and t.target_speaker in CHILDREN,
+            children + half,
         ),
         "Mandarin accent to reader": (
-            lambda t: t.source_speaker not in of and t.target_speaker in of,
-            accented + some,
+            lambda t: t.source_speaker not in by_reader and t.target_speaker in by_reader,
+            accented + half,
         ),
         "reader to Mandarin accent": (
-            lambda t: t.source_speaker in of and t.target_speaker not in of,
-            accented + some,
+            lambda t: t.source_speaker in by_reader and t.target_speaker not in by_reader,
+            accented + half,
         ),
         "Spanish, French, Italian, Russian to reader": (
-            lambda t: t.language != "en" and t.target_speaker in of,
-            foreign + some,
+            lambda t: t.language != "en" and t.target_speaker in by_reader,
+            foreign + half,
         ),
     }
-    return {name: drawn(name, wanted, said) for name, (wanted, said) in lists.items()}
+    return {name: drawn(name, wanted, utterances) for name, (wanted, utterances) in groups.items()}
 
 
-def row(name: str, evaluation: Evaluation, system: str) -> list[str]:
-    """What is measured of a system, on a line."""
-    summary = evaluation.summary(system)
-    cells = [f"{v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" if (v := summary.get(m)) else "" for m in MEASURES]
-    return [name, str(len(evaluation.results[system])), *cells]
+def row(name: str, evaluation: Evaluation) -> list[str]:
+    """The row of a condition, which is a system of the evaluation."""
+    summary = evaluation.summary(name)
+    cells = [format_interval(summary.get(measure)) for measure in MEASURES]
+    return [name, str(len(evaluation.results[name])), *cells]
 
 
 def main(options: Options) -> None:
-    """All rows. Raises VcaeError."""
+    """Evaluate all conditions. Raises VcaeError."""
+    librispeech = read_corpora(options.corpora, ["librispeech"], options.transcripts)
+    readers = [u for u in librispeech if u.held_out == "test"]
     converter = vcae.load()
-    panel = Panel.complete(FeatureCache.kept(options.cache))
-    test = [
-        u for u in read_corpora(options.corpora, ["librispeech"], options.transcripts) if u.held_out == "test"
-    ]
+    metrics = MetricSet.load(FeatureCache(options.cache or default_cache_folder()))
     rows = [["", "trials", *MEASURES]]
-    systems = references(converter) | sources(converter)
-    found = evaluate(make_trials(test, options.trials), systems, options.out, panel)
-    rows += [row(name, found, name) for name in systems]
-    plain = Systems(converter).vcae
-    for name, trials in kinds(options).items():
-        rows.append(row(name, evaluate(trials, {name: plain}, options.out, panel), name))
+    degraded = references(converter) | sources(converter)
+    trials = make_trials(readers, options.trials)
+    evaluation = evaluate(trials, degraded, options.out, metrics, track=console.track)
+    rows += [row(name, evaluation) for name in degraded]
+    convert = Systems(converter).vcae
+    for name, group in speaker_groups(options).items():
+        rows.append(row(name, evaluate(group, {name: convert}, options.out, metrics, track=console.track)))
     table = evaluate_bundled.markdown(rows)
     print(table)
     if options.write_card:
@@ -205,5 +218,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with in_one_line():
+    with console.in_one_line():
         main(tyro.cli(Options, description=__doc__))

@@ -1,4 +1,4 @@
-"""Draw the README's picture: mels of a source, a target and the source in the target's voice.
+"""Draw the picture of the README: mel spectrograms of a source, a target and the conversion.
 
 python recipes/mel_picture.py SOURCE TARGET --out demo/mels.png
 """
@@ -15,17 +15,17 @@ from vcae.audio import read
 
 
 def main(source: Positional[Path], target: Positional[Path], out: Path) -> None:
-    """Three mels under one another, on one scale."""
+    """Draw three mel spectrograms, one below the other, with one time axis and one colour scale."""
     converter = vcae.load()
     rate = converter.sample_rate
-    shown = {
+    recordings = {
         f"source: {source.stem}": read(source, rate),
         f"target: {target.stem}": read(target, rate),
         "converted": converter.convert(source, target),
     }
-    longest = max(audio.duration for audio in shown.values())
-    figure, axes = plt.subplots(len(shown), 1, figsize=(9, 6), sharex=True, layout="constrained")
-    for axis, (title, audio) in zip(axes, shown.items(), strict=True):
+    longest = max(audio.duration for audio in recordings.values())
+    figure, axes = plt.subplots(len(recordings), 1, figsize=(9, 6), sharex=True, layout="constrained")
+    for axis, (title, audio) in zip(axes, recordings.items(), strict=True):
         mel = converter.log_mel(torch.from_numpy(audio.samples)[None, None])[0].numpy()
         axis.imshow(
             mel,

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says; how fast anything is, no test asks."""
+"""The benchmark reports every figure. No test depends on the speed of the machine."""
 
 import json
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 from conftest import save_weights
 
 from vcae.audio import loudness
-from vcae.evaluation import bench
-from vcae.evaluation.bench import Bench, Blocks, Speed, signal
+from vcae.errors import VcaeError
+from vcae.evaluation.bench import Bench, Blocks, Speed, measure_speed, run_script, signal
 from vcae.inference.checkpoint import load_autoencoder, load_vocoder
 
 
@@ -21,15 +21,15 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(weights) -> Bench:
-    """What `vcae bench --json` says."""
+    """The output of `vcae bench --json`."""
     command = [sys.executable, "-m", "vcae", "bench", "--quick", "--json", "--model", str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    told["speeds"] = [Speed(**speed) for speed in told["speeds"]]
-    told["blocks"] = Blocks(**told["blocks"])
-    told["memory"] = {int(seconds): mib for seconds, mib in told["memory"].items()}
-    return Bench(**told)
+    report = json.loads(done.stdout)
+    report["speeds"] = [Speed(**speed) for speed in report["speeds"]]
+    report["blocks"] = Blocks(**report["blocks"])
+    report["memory"] = {int(seconds): mib for seconds, mib in report["memory"].items()}
+    return Bench(**report)
 
 
 def test_every_figure_is_there(found, weights):
@@ -48,7 +48,7 @@ def test_every_figure_is_there(found, weights):
     assert 70 <= found.latency_ms <= 80
 
 
-def test_a_row_tells_each_figure(found):
+def test_there_is_a_row_for_each_figure(found):
     rows = found.rows()
     assert all(len(row) == 2 and all(row) for row in rows)
     assert len({row[0] for row in rows}) == len(rows)
@@ -56,9 +56,9 @@ def test_a_row_tells_each_figure(found):
 
 
 def test_slower_work_takes_longer():
-    """What is measured is the work itself."""
+    """The measured time is that of the work."""
     once, many = (
-        bench._speed("x", lambda n=n: [np.fft.fft(np.ones(2**16)) for _ in range(n)], 1.0, 3, 1)
+        measure_speed("x", lambda n=n: [np.fft.fft(np.ones(2**16)) for _ in range(n)], 1.0, 3, 1)
         for n in (1, 20)
     )
     assert many.cpu > 3 * once.cpu
@@ -72,9 +72,9 @@ def test_the_signal_is_speech_like_and_always_the_same():
     assert -35 < loudness(wav, 16_000) < -10 and abs(wav).max() < 1
 
 
-def test_a_process_that_fails_is_told():
-    with pytest.raises(bench.VcaeError, match="no such thing"):
-        bench._run("raise SystemExit('no such thing')")
+def test_a_failed_process_is_reported():
+    with pytest.raises(VcaeError, match="no such thing"):
+        run_script("raise SystemExit('no such thing')")
 
 
 def test_weights_that_are_not_there(tmp_path):

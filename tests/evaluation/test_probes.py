@@ -1,4 +1,4 @@
-"""Probes: what they must say of codes of which one knows what is in them, and from end to end."""
+"""Probes on codes with known content, and end to end."""
 
 import json
 import shutil
@@ -21,6 +21,7 @@ pytest.importorskip("pocketsphinx", reason="pocketsphinx is missing; pip install
 
 from vcae.audio import Audio, read
 from vcae.cli import main as cli
+from vcae.cli.evaluate import probe_table
 from vcae.corpora.layouts import read_speech
 from vcae.corpora.utterance import Utterance
 from vcae.evaluation import probes
@@ -28,7 +29,7 @@ from vcae.evaluation.probes import (
     Probe,
     ProbeError,
     Probes,
-    deal,
+    assign_folds,
     draw,
     equal_error_rate,
     probe,
@@ -53,9 +54,9 @@ def random_frames(width: int, seed: int = 0, frames: int = FRAMES) -> list[NDArr
 
 
 def with_speaker(frames: list[NDArray[np.float64]], seed: int = 9) -> list[NDArray[np.float64]]:
-    """The same with something added that is each speaker's own."""
-    own = np.random.default_rng(seed).standard_normal((5, frames[0].shape[1]))
-    return [each + own[k // 6] for k, each in enumerate(frames)]
+    """The same with a constant vector of each speaker added."""
+    offsets = np.random.default_rng(seed).standard_normal((5, frames[0].shape[1]))
+    return [each + offsets[k // 6] for k, each in enumerate(frames)]
 
 
 # The speaker.
@@ -63,91 +64,91 @@ def with_speaker(frames: list[NDArray[np.float64]], seed: int = 9) -> list[NDArr
 
 @pytest.fixture
 def one_split(monkeypatch):
-    """Faster, and enough where the answer is clear."""
+    """Faster, and sufficient for clear cases."""
     monkeypatch.setattr(probes, "SPLITS", 1)
 
 
-def test_a_code_with_the_speaker_in_it_leaks_all(one_split):
+def test_a_code_with_the_speaker_has_full_leakage(one_split):
     for each in probe_speakers(
         with_speaker(random_frames(8)), with_speaker(random_frames(16, 1)), SPEAKERS, [2] * 30
     ):
         assert each.chance == 0.2
         assert each.mel > 0.95
-        assert each.share == pytest.approx(1, abs=0.05)
+        assert each.leakage == pytest.approx(1, abs=0.05)
 
 
-def test_a_code_of_noise_leaks_nothing(one_split):
+def test_a_code_of_noise_has_no_leakage(one_split):
     for each in probe_speakers(random_frames(8), with_speaker(random_frames(16, 1)), SPEAKERS, [2] * 30):
-        assert abs(each.share) < 0.15
+        assert abs(each.leakage) < 0.15
 
 
-def test_a_code_with_the_speaker_in_its_spread_leaks_as_well(one_split):
-    """Which no mean would show."""
+def test_the_speaker_leaks_through_the_variance_too(one_split):
+    """The mean alone would not show it."""
     spread = np.exp(np.random.default_rng(2).standard_normal((5, 8)))
     loud = [each * spread[k // 6] for k, each in enumerate(random_frames(8))]
     for each in probe_speakers(loud, with_speaker(random_frames(16, 1)), SPEAKERS, [2] * 30):
-        assert each.share > 0.8
+        assert each.leakage > 0.8
 
 
-def test_pieces_of_an_utterance_are_on_one_side(one_split):
-    """A code that marks the utterance would else tell its speaker by the other pieces."""
+def test_segments_of_an_utterance_are_in_one_fold(one_split):
+    """Otherwise a code that marks the utterance would reveal the speaker through its other segments."""
     marks = np.random.default_rng(3).standard_normal((30, 1, 8)) * 5
     marked = [each + mark for each, mark in zip(random_frames(8), marks, strict=True)]
     linear, _ = probe_speakers(marked, with_speaker(random_frames(16, 1)), SPEAKERS, [6] * 30)
-    assert abs(linear.share) < 0.25
+    assert abs(linear.leakage) < 0.25
 
 
-def test_share_is_between_chance_and_mel():
-    assert Probe(0.3, 0.5, 0.1).share == pytest.approx(0.5)
-    assert Probe(0.1, 0.5, 0.1).share == 0
-    assert Probe(0.3, 0.1, 0.1).share is None  # where the mel tells nothing, nothing can be a part of it
+def test_leakage_is_relative_to_chance_and_mel():
+    assert Probe(0.3, 0.5, 0.1).leakage == pytest.approx(0.5)
+    assert Probe(0.1, 0.5, 0.1).leakage == 0
+    assert Probe(0.3, 0.1, 0.1).leakage is None  # the mel itself has no information
 
 
 # Phones.
 
 
-def spoken(seed: int = 5) -> list[NDArray[np.str_]]:
-    """Phones of each frame, with pauses, "AA" most frequent."""
+def random_phones(seed: int = 5) -> list[NDArray[np.str_]]:
+    """A random phone or pause for each frame; "AA" is the most frequent phone."""
     chance = np.random.default_rng(seed)
     return list(chance.choice(["", "AA", "AA", "B", "K", "S"], (len(SPEAKERS), FRAMES)))
 
 
 def of_phones(phones: list[NDArray[np.str_]], width: int, seed: int) -> list[NDArray[np.float64]]:
-    """Codes (T, width) that say the phone, with some noise."""
-    known = ["", "AA", "B", "K", "S"]
-    means = 4 * np.random.default_rng(8).standard_normal((len(known), width))
+    """Codes (T, width) of the phone, with noise."""
+    names = ["", "AA", "B", "K", "S"]
+    means = 4 * np.random.default_rng(8).standard_normal((len(names), width))
     return [
-        noise + means[np.searchsorted(known, each)]
+        noise + means[np.searchsorted(names, each)]
         for each, noise in zip(phones, random_frames(width, seed), strict=True)
     ]
 
 
-def test_a_code_made_of_phones_tells_them():
-    phones = spoken()
-    told = probe_phones(of_phones(phones, 6, 1), of_phones(phones, 12, 2), phones, SPEAKERS)
-    assert told.chance == pytest.approx(0.4, abs=0.03)  # of what is no pause
-    assert told.code > 0.95
-    assert told.share == pytest.approx(1, abs=0.08)
+def test_a_code_of_phones_has_them_all():
+    phones = random_phones()
+    found = probe_phones(of_phones(phones, 6, 1), of_phones(phones, 12, 2), phones, SPEAKERS)
+    assert found.chance == pytest.approx(0.4, abs=0.03)  # without pauses
+    assert found.code > 0.95
+    assert found.leakage == pytest.approx(1, abs=0.08)
 
 
-def test_a_code_without_phones_tells_none():
-    phones = spoken()
-    told = probe_phones(random_frames(6), of_phones(phones, 12, 2), phones, SPEAKERS)
-    assert abs(told.share) < 0.05
+def test_a_code_of_noise_has_no_phones():
+    phones = random_phones()
+    found = probe_phones(random_frames(6), of_phones(phones, 12, 2), phones, SPEAKERS)
+    assert abs(found.leakage) < 0.05
 
 
-def test_phones_are_told_of_other_speakers():
-    """A code in which every speaker has phones of their own says nothing of the next one's."""
-    phones = spoken()
-    own = [np.roll(code, 2 * (k // 6), axis=1) for k, code in enumerate(of_phones(phones, 10, 1))]
-    everyone = probe_phones(own, of_phones(phones, 12, 2), phones, SPEAKERS)
-    assert everyone.share < 0.6
-    one = [f"s{k}" for k in range(6)]  # the same speaker's utterances, as if they were six people's
-    assert probe_phones(own[:6], of_phones(phones, 12, 2)[:6], phones[:6], one).share > 0.9
+def test_phones_are_tested_on_other_speakers():
+    """Phone codes that differ from speaker to speaker do not generalise."""
+    phones = random_phones()
+    permuted = [np.roll(code, 2 * (k // 6), axis=1) for k, code in enumerate(of_phones(phones, 10, 1))]
+    everyone = probe_phones(permuted, of_phones(phones, 12, 2), phones, SPEAKERS)
+    assert everyone.leakage < 0.6
+    one = [f"s{k}" for k in range(6)]  # utterances of one speaker, labelled as six
+    assert probe_phones(permuted[:6], of_phones(phones, 12, 2)[:6], phones[:6], one).leakage > 0.9
 
 
 def test_frames_without_a_code_are_left_out():
-    phones = spoken()
+    phones = random_phones()
     codes = of_phones(phones, 6, 1)
     for each in codes:
         each[::2] = np.nan
@@ -155,7 +156,7 @@ def test_frames_without_a_code_are_left_out():
 
 
 def test_phones_of_one_speaker_are_not_enough():
-    phones = spoken()
+    phones = random_phones()
     phones[6:] = [np.full(FRAMES, "")] * 24
     with pytest.raises(ProbeError, match="fewer than two speakers"):
         probe_phones(random_frames(6), random_frames(12), phones, SPEAKERS)
@@ -164,8 +165,8 @@ def test_phones_of_one_speaker_are_not_enough():
 # F0.
 
 
-def sung() -> list[NDArray[np.float64]]:
-    """F0 in Hz, unvoiced here and there, of every utterance at another level."""
+def random_f0() -> list[NDArray[np.float64]]:
+    """F0 in Hz with unvoiced frames; the mean differs between utterances."""
     chance = np.random.default_rng(4)
     return [
         np.where(chance.random(FRAMES) < 0.3, 0, np.exp(5 + level + 0.2 * chance.standard_normal(FRAMES)))
@@ -181,17 +182,17 @@ def of_f0(f0: list[NDArray[np.float64]], width: int, seed: int) -> list[NDArray[
 
 
 @pytest.mark.parametrize("level", [False, True])
-def test_a_code_with_f0_in_it_tells_it(level):
-    f0 = sung()
-    told = probe_f0(of_f0(f0, 6, 1), of_f0(f0, 12, 2), f0, SPEAKERS, level)
-    assert told.code > 0.95
-    assert told.share == pytest.approx(1, abs=0.02)
-    silent = probe_f0(random_frames(6), of_f0(f0, 12, 2), f0, SPEAKERS, level)
-    assert abs(silent.share) < 0.1
+def test_a_code_with_f0_has_full_leakage(level):
+    f0 = random_f0()
+    found = probe_f0(of_f0(f0, 6, 1), of_f0(f0, 12, 2), f0, SPEAKERS, level)
+    assert found.code > 0.95
+    assert found.leakage == pytest.approx(1, abs=0.02)
+    noise = probe_f0(random_frames(6), of_f0(f0, 12, 2), f0, SPEAKERS, level)
+    assert abs(noise.leakage) < 0.1
 
 
-def test_the_level_of_f0_is_no_melody():
-    f0 = sung()
+def test_the_mean_of_f0_is_not_the_contour():
+    f0 = random_f0()
     level = [np.full(FRAMES, np.log(each[each > 0]).mean()) for each in f0]
     codes = [
         np.stack([mean, noise[:, 0]], axis=1) for mean, noise in zip(level, random_frames(1), strict=True)
@@ -200,7 +201,7 @@ def test_the_level_of_f0_is_no_melody():
     assert abs(probe_f0(codes, of_f0(f0, 12, 2), f0, SPEAKERS, level=False).code) < 0.02
 
 
-def test_what_is_not_voiced_cannot_be_probed():
+def test_unvoiced_speech_cannot_be_probed_for_f0():
     with pytest.raises(ProbeError, match="voiced"):
         probe_f0(random_frames(6), random_frames(12), [np.zeros(FRAMES)] * 30, SPEAKERS, level=True)
 
@@ -230,7 +231,7 @@ def test_equal_error_rate_of_one_distribution():
 
 
 @given(same=SCORES, different=SCORES)
-def test_equal_error_rate_minds_only_the_order(same, different):
+def test_equal_error_rate_depends_on_the_order_only(same, different):
     rate = equal_error_rate(same, different)
     assert 0 <= rate <= 1
     assert equal_error_rate(np.exp(same / 10), np.exp(different / 10)) == pytest.approx(rate)
@@ -240,11 +241,13 @@ def test_equal_error_rate_minds_only_the_order(same, different):
 
 @given(same=SCORES, different=SCORES)
 def test_equal_error_rate_is_where_the_rates_meet(same, different):
-    """No threshold accepts and refuses wrongly both less, or both more, than that."""
+    """No threshold has both error rates below it, or both above it."""
     rate = equal_error_rate(same, different)
     for threshold in {*same, *different}:
-        accepted, refused = (different >= threshold).mean(), (same < threshold).mean()
-        assert min(accepted, refused) <= rate + 1e-9 and max(accepted, refused) >= rate - 1e-9
+        false_accept, false_reject = (different >= threshold).mean(), (same < threshold).mean()
+        assert (
+            min(false_accept, false_reject) <= rate + 1e-9 and max(false_accept, false_reject) >= rate - 1e-9
+        )
 
 
 def test_verification_counts_every_pair():
@@ -257,18 +260,18 @@ def test_verification_counts_every_pair():
     assert verify(np.eye(5)[np.arange(30) // 6], SPEAKERS).eer == 0
 
 
-# How speech is dealt out.
+# Folds, and drawing of utterances.
 
 
 @given(counts=st.lists(st.integers(2, 9), min_size=1, max_size=5), seed=st.integers(0, 3))
-def test_dealing_is_even(counts, seed):
+def test_folds_are_even(counts, seed):
     owners = [str(k) for k, count in enumerate(counts) for _ in range(count)]
-    parts = deal(owners, seed)
-    assert set(parts) == set(range(min(5, *counts)))
+    folds = assign_folds(owners, seed)
+    assert set(folds) == set(range(min(5, *counts)))
     for owner in set(owners):
-        each = Counter(p for p, o in zip(parts, owners, strict=True) if o == owner)
+        each = Counter(p for p, o in zip(folds, owners, strict=True) if o == owner)
         assert len(each) == min(5, *counts) and max(each.values()) - min(each.values()) <= 1
-    assert (deal(owners, seed) == parts).all()
+    assert (assign_folds(owners, seed) == folds).all()
 
 
 def listed(speakers: int, each: int, **facts: object) -> list[Utterance]:
@@ -282,17 +285,17 @@ def listed(speakers: int, each: int, **facts: object) -> list[Utterance]:
 def test_drawing():
     many = listed(25, 12)
     drawn = draw(many)
-    assert len(drawn) == 20 and all(len(mine) == len(set(mine)) == 10 for mine in drawn)
-    assert all(len({each.speaker for each in mine}) == 1 for mine in drawn)
+    assert len(drawn) == 20 and all(len(of_one) == len(set(of_one)) == 10 for of_one in drawn)
+    assert all(len({each.speaker for each in of_one}) == 1 for of_one in drawn)
     assert draw(many[::-1]) == drawn
     assert draw(many, seed=1) != drawn
-    assert [len(mine) for mine in draw(listed(3, 4))] == [4, 4, 4]
+    assert [len(of_one) for of_one in draw(listed(3, 4))] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
     "utterances",
     [[], listed(1, 9), listed(9, 1), listed(3, 3, labelled=False), [*listed(1, 5), *listed(5, 1)[1:]]],
-    ids=["none", "one speaker", "one utterance each", "nobody knows whose", "one with several"],
+    ids=["none", "one speaker", "one utterance each", "unlabelled", "one with several"],
 )
 def test_two_speakers_with_two_utterances_are_needed(utterances):
     with pytest.raises(ProbeError, match="two") as caught:
@@ -302,15 +305,17 @@ def test_two_speakers_with_two_utterances_are_needed(utterances):
 
 def test_stacking():
     mel = np.arange(8.0)[:, None]  # (2 T, 1)
-    assert stack(mel).tolist() == [
+    assert stack(mel, look_ahead=2).tolist() == [
         [0, 0, 0, 1, 2, 3],
         [0, 1, 2, 3, 4, 5],
         [2, 3, 4, 5, 6, 7],
         [4, 5, 6, 7, 7, 7],
     ]
+    assert stack(mel, look_ahead=0).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
+    assert stack(mel, look_ahead=8).shape == (4, 12)
 
 
-# From end to end, with tiny weights.
+# End to end, with tiny weights.
 
 CUTS = {"SF1": 1.35, "SM1": 2.0, "TF2": 1.46}  # seconds; between the two halves of the sentence
 TEXTS = {"a": "After such a fall as this,", "b": "I shall think nothing of tumbling downstairs."}
@@ -352,19 +357,19 @@ def result(folder, transcripts, converter) -> Probes:
 def test_probing_real_speech(result):
     assert (result.speakers, result.utterances, result.aligned) == (3, 6, 6)
     assert result.seconds == pytest.approx(13.057, abs=0.01)
-    assert result.left_out == [] and result.without_phones is None
+    assert result.skipped == [] and result.phones_missing is None
     for each in (result.speaker_linear, result.speaker_nonlinear):
         assert each.chance == pytest.approx(1 / 3)
         assert 0 <= each.code <= 1 and each.mel > 0.5
-    # Even weights that learned nothing pass on what they hear.
+    # Untrained weights pass phones on, too.
     assert result.phones_from_content.code > 1.5 * result.phones_from_content.chance > 0
     assert result.phones_from_content.mel > 1.5 * result.phones_from_content.chance
     for each in (result.phones_from_content, result.phones_from_speaker):
         assert 0 < each.chance < 0.2
-    assert result.melody.mel > 0
+    assert result.f0_contour.mel > 0
     assert sum(result.speaker_code.same) == sum(result.resemblyzer.same) == 3
     assert sum(result.speaker_code.different) == sum(result.resemblyzer.different) == 12
-    assert result.resemblyzer.eer < 0.2  # a good metric of these
+    assert result.resemblyzer.eer < 0.2  # Resemblyzer separates these speakers well
 
 
 def test_probing_again_gives_the_same(result, folder, transcripts, converter):
@@ -382,42 +387,42 @@ def test_a_report_in_json(result, tmp_path):
 def printed(result: Probes) -> str:
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(result.table())
+        console.print(probe_table(result))
     return capture.get()
 
 
-def test_a_report_in_words(result):
+def test_a_table_for_the_console(result):
     shown = printed(result)
     assert "3 speakers, 6 utterances, 13 s" in shown
-    assert "0 is perfect hiding, 1 as much as the mel tells" in shown
+    assert "0: no information, 1: as much as the mel" in shown
     assert f"{result.phones_from_content.code:.3f}" in shown
-    assert f"{result.speaker_linear.share:.2f}" in shown
+    assert f"{result.speaker_linear.leakage:.2f}" in shown
 
 
-def test_phones_are_left_out_where_nobody_speaks_english(folder, transcripts, converter):
+def test_there_are_no_phone_probes_without_english(folder, transcripts, converter):
     utterances = read_speech(folder, transcripts=transcripts)
     result = probe([replace(each, language="nl") for each in utterances], converter)
     assert result.phones_from_content is result.phones_from_speaker is None
-    assert result.without_phones == "the phones of fewer than two speakers are known"
-    assert result.without_phones in printed(result)
+    assert result.phones_missing == "the phones of fewer than two speakers are known"
+    assert result.phones_missing in printed(result)
     assert result.speaker_linear.mel > 0.5
 
 
-def test_words_are_heard_only_where_there_is_no_text(folder, transcripts, converter, monkeypatch):
-    features = []
+def test_only_utterances_without_text_are_transcribed(folder, transcripts, converter, monkeypatch):
+    transcribed = []
 
-    class Ears:
+    class Transcriber:
         def extract(self, audio: Audio) -> str:
-            features.append(round(audio.duration, 3))
+            transcribed.append(round(audio.duration, 3))
             return TEXTS["a"]
 
-    monkeypatch.setattr(probes, "Intelligibility", Ears)
+    monkeypatch.setattr(probes, "Intelligibility", Transcriber)
     utterances = [
         replace(each, text=None) if each.id == "a" else each
         for each in read_speech(folder, transcripts=transcripts)
     ]
     assert probe(utterances, converter).aligned == 6
-    assert sorted(features) == sorted(CUTS.values())
+    assert sorted(transcribed) == sorted(CUTS.values())
 
 
 # The command line.
@@ -425,7 +430,7 @@ def test_words_are_heard_only_where_there_is_no_text(folder, transcripts, conver
 
 @pytest.fixture
 def vcae_probe(monkeypatch, capsys, tmp_path):
-    """Run `vcae probe` here with tiny weights: exit status, what it prints, and what it says is wrong."""
+    """Run `vcae probe` in this process with tiny weights: exit status, output, and lines of errors."""
     weights = save_weights(tmp_path / "weights")
 
     def run(*words: object) -> tuple[int, str, list[str]]:
@@ -442,7 +447,7 @@ def vcae_probe(monkeypatch, capsys, tmp_path):
 
 
 def test_the_command(vcae_probe, folder, transcripts, tmp_path):
-    """One bad file is told, the rest is probed."""
+    """Bad files are reported, the rest is probed."""
     mine = shutil.copytree(folder, tmp_path / "clips")
     (mine / "SF1" / "c.wav").write_bytes(b"no sound")
     Audio(np.zeros(32_000, np.float32), 16_000).write(mine / "SM1" / "d.wav")
@@ -452,17 +457,17 @@ def test_the_command(vcae_probe, folder, transcripts, tmp_path):
     assert str(mine / "SF1" / "c.wav") in lines[0] and str(mine / "SM1" / "d.wav") in lines[1]
     assert "3 speakers, 6 utterances" in out
     report = json.loads((tmp_path / "out.json").read_text())
-    assert report["utterances"] == 6 and len(report["left_out"]) == 2
+    assert report["utterances"] == 6 and len(report["skipped"]) == 2
     assert 0 <= report["speaker_code"]["eer"] <= 1
 
 
 @pytest.mark.parametrize("problem", ["no folder", "one speaker", "out", "suffix", "corpus", "silence"])
-def test_bad_input_is_told_in_one_line(vcae_probe, folder, tmp_path, problem):
+def test_bad_input_is_reported_in_one_line(vcae_probe, folder, tmp_path, problem):
     quiet = tmp_path / "quiet"
     for name in ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav"):
         (quiet / name).parent.mkdir(parents=True, exist_ok=True)
         Audio(np.zeros(32_000, np.float32), 16_000).write(quiet / name)
-    words, told = {
+    words, reason = {
         "no folder": ([tmp_path / "none"], "none: no such folder"),
         "one speaker": ([folder / "SF1"], "belongs to no speaker"),
         "out": ([folder, "--out", tmp_path / "no" / "out.json"], "does not exist; create it first"),
@@ -472,5 +477,5 @@ def test_bad_input_is_told_in_one_line(vcae_probe, folder, tmp_path, problem):
     }[problem]
     code, out, lines = vcae_probe(*words)
     assert (code, out) == (2, "")
-    assert len(lines) == 1 and lines[0].startswith("vcae: ") and told in lines[0]
+    assert len(lines) == 1 and lines[0].startswith("vcae: ") and reason in lines[0]
     assert not list(tmp_path.rglob("out.*"))

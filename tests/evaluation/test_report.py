@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, tells all there is, and copes with what is missing."""
+"""The report: one self-contained file that shows all results and copes with missing ones."""
 
 import base64
 import io
@@ -29,17 +29,17 @@ CLIPS = sorted(VOICES.glob("*.flac"))
 if len(CLIPS) < 4:
     pytest.skip(f"no speech to test with: {VOICES} holds fewer than four .flac", allow_module_level=True)
 
-COSINE = Measure("cosine to target", True, 0.0, "How near the voice is.")
-WER = Measure("WER", False, 1.0, "How many words are wrong.")
-MCD = Measure("odd measure", False, 12.0, "One that the report knows nothing of.")
-MEASURES = (COSINE, WER, MCD)
+SECS = Measure("SECS to target", True, 0.0, "Similarity to the target.")
+WER = Measure("WER", False, 1.0, "Word error rate.")
+MCD = Measure("odd measure", False, 12.0, "A measure unknown to the report.")
+MEASURES = (SECS, WER, MCD)
 HOSTILE = "<script>alert('1')</script>&amp;\"><img src=x onerror=alert(2)>"
 
 
 def evaluation(
     systems: Sequence[str] = ("ours", "natural", "identity"), speakers: int = 3, seed: int = 0
 ) -> Evaluation:
-    """Every pair of so many speakers, with real recordings and scores and voices drawn at random."""
+    """Every pair of so many speakers, with real recordings, and random scores and embeddings."""
     rng = np.random.default_rng(seed)
     names = [f"corpus/{k:02d}" for k in range(speakers)]
     clip = {name: CLIPS[k % len(CLIPS)] for k, name in enumerate(names)}
@@ -62,8 +62,8 @@ def evaluation(
         ]
         for system in systems
     }
-    voices = {path: rng.random(16, dtype=np.float32) for path in clip.values()}
-    return Evaluation(results, MEASURES, {"list": "test.tsv"}, voices)
+    embeddings = {path: rng.random(16, dtype=np.float32) for path in clip.values()}
+    return Evaluation(results, MEASURES, {"list": "test.tsv"}, embeddings)
 
 
 def changed(whole: Evaluation, change: Callable[[Result], Result], system: str | None = None) -> Evaluation:
@@ -75,7 +75,7 @@ def changed(whole: Evaluation, change: Callable[[Result], Result], system: str |
 def fail(result: Result) -> Result:
     worst = {m.name: Score(m.worst) for m in MEASURES}
     return replace(
-        result, audio=None, failure=f"broke {result.trial.id}", scores=worst, transcript="", voice=None
+        result, audio=None, failure=f"broke {result.trial.id}", scores=worst, transcript="", embedding=None
     )
 
 
@@ -142,7 +142,7 @@ def page_of(tmp_path: Path) -> Callable[[Evaluation], Element]:
 
 
 def check(root: Element) -> None:
-    """What holds for every page: it is whole, needs nothing else, and can be read without eyes."""
+    """What holds for every page: it is complete, self-contained and accessible."""
     ids = [e.attrs["id"] for e in root.all() if "id" in e.attrs]
     assert len(set(ids)) == len(ids)
     for element in root.all():
@@ -187,7 +187,7 @@ def content(uri: str, kind: str) -> io.BytesIO:
     return io.BytesIO(base64.b64decode(data, validate=True))
 
 
-def test_it_opens_with_what_was_judged_and_how_it_went(page_of):
+def test_it_begins_with_systems_trials_and_failures(page_of):
     whole = evaluation()
     root = page_of(whole)
     head = root.all("header")[0].text
@@ -202,7 +202,7 @@ def test_it_opens_with_what_was_judged_and_how_it_went(page_of):
 def test_summary_has_a_row_a_system_with_mean_interval_and_direction(page_of):
     whole = evaluation()
     head, *rows = table(page_of(whole), "summary")
-    assert [cell.split(" ")[0] for cell in head] == ["system", "cosine", "WER", "odd", "failures"]
+    assert [cell.split(" ")[0] for cell in head] == ["system", "SECS", "WER", "odd", "failures"]
     assert ["higher" in cell for cell in head] == [False, True, False, False, False]
     assert ["lower" in cell for cell in head] == [False, False, True, True, True]
     assert [row[0] for row in rows] == list(whole.results)
@@ -222,9 +222,7 @@ def test_heat_map_has_the_weighted_mean_of_each_pair_and_of_each_speaker(page_of
 
     def mean(**of: str) -> str:
         scores = [
-            r.scores[COSINE.name]
-            for r in twice["ours"]
-            if all(getattr(r.trial, k) == v for k, v in of.items())
+            r.scores[SECS.name] for r in twice["ours"] if all(getattr(r.trial, k) == v for k, v in of.items())
         ]
         values, weights = zip(*scores, strict=True)
         return f"{np.average(values, weights=weights):.2f}"
@@ -239,7 +237,7 @@ def test_heat_map_has_the_weighted_mean_of_each_pair_and_of_each_speaker(page_of
     assert rows[-1][1:] == [*(mean(target_speaker=f"corpus/{t}") for t in ("00", "01", "02")), mean()]
 
 
-def test_heat_map_leaves_out_who_is_never_source_or_target(page_of):
+def test_heat_map_leaves_out_speakers_who_are_never_source_or_target(page_of):
     whole = evaluation(["ours"])
     some = [r for r in whole.results["ours"] if r.trial.source_speaker == "corpus/01"]
     head, *rows = table(page_of(replace(whole, results={"ours": some})), "heat")
@@ -250,7 +248,7 @@ def test_heat_map_leaves_out_who_is_never_source_or_target(page_of):
 def test_the_better_end_of_a_heat_map_is_strong_in_either_direction(page_of):
     def score(result: Result) -> Result:
         value = 0.1 * int(result.trial.target_speaker[-1])
-        return replace(result, scores={m.name: Score(value) for m in (COSINE, WER)})
+        return replace(result, scores={m.name: Score(value) for m in (SECS, WER)})
 
     root = page_of(changed(evaluation(["ours"]), score))
     for figure, signs in zip(root.of_class("heat"), (1, -1), strict=True):
@@ -269,9 +267,11 @@ def test_histograms_count_every_trial_of_the_main_system(page_of):
         assert len(figure.of_class("outline")) == 2
 
 
-def test_on_the_map_what_sounds_like_the_target_lies_on_it(page_of):
+def test_on_the_map_an_embedding_of_the_target_lies_on_the_target(page_of):
     whole = evaluation()
-    reached = changed(whole, lambda r: replace(r, voice=whole.natural_voices[r.trial.references[0]]), "ours")
+    reached = changed(
+        whole, lambda r: replace(r, embedding=whole.natural_embeddings[r.trial.references[0]]), "ours"
+    )
     before, after = page_of(reached).of_class("map")
     lines = after.all("line")
     assert len(lines) == 6
@@ -281,19 +281,23 @@ def test_on_the_map_what_sounds_like_the_target_lies_on_it(page_of):
     assert len(before.all("circle")) == len(after.all("circle")) == 3
     assert [label.text for label in before.all("text")] == ["00", "01", "02"]
 
-    coded = replace(whole, codes=whole.natural_voices | {r.audio: r.voice for r in whole.results["ours"]})
+    coded = replace(
+        whole, speaker_codes=whole.natural_embeddings | {r.audio: r.embedding for r in whole.results["ours"]}
+    )
     assert len(page_of(coded).of_class("map")) == 4
 
     missed = page_of(whole).of_class("map")[1].all("line")
     assert all(line.attrs["x1"] != line.attrs["x2"] for line in missed)
 
 
-def test_the_map_keeps_the_distances_of_voices_that_lie_in_a_plane(page_of):
+def test_the_map_keeps_the_distances_of_embeddings_in_a_plane(page_of):
     whole = evaluation(["ours"])
     corners = np.zeros((3, 16), dtype=np.float32)
     corners[1, 5], corners[2, 9] = 4.0, 3.0
-    root = page_of(replace(whole, natural_voices=dict(zip(whole.natural_voices, corners, strict=True))))
-    assert "show 100 % of the differences" in root.text
+    root = page_of(
+        replace(whole, natural_embeddings=dict(zip(whole.natural_embeddings, corners, strict=True)))
+    )
+    assert "explain 100 % of the variance" in root.text
     shown = np.array(
         [[float(c.attrs["cx"]), float(c.attrs["cy"])] for c in root.of_class("map")[0].all("circle")]
     )
@@ -301,12 +305,12 @@ def test_the_map_keeps_the_distances_of_voices_that_lie_in_a_plane(page_of):
     assert np.allclose(np.array(sides) / sides[0], [1, 4 / 3, 5 / 3], atol=0.02)
 
 
-def test_best_median_and_worst_of_each_judge_are_heard_each_trial_once(page_of):
+def test_best_median_and_worst_by_each_measure_have_players_each_trial_once(page_of):
     order = [3, 0, 5, 1, 4, 2]  # of the trials, by both metrics
 
     def score(result: Result) -> Result:
         rank = order[[r.trial.id for r in whole.results["ours"]].index(result.trial.id)]
-        return replace(result, scores={COSINE.name: Score(rank / 10), WER.name: Score(rank / 10)})
+        return replace(result, scores={SECS.name: Score(rank / 10), WER.name: Score(rank / 10)})
 
     whole = evaluation(["ours"])
     root = page_of(changed(whole, score))
@@ -314,10 +318,10 @@ def test_best_median_and_worst_of_each_judge_are_heard_each_trial_once(page_of):
         r.trial.id for r in sorted(whole.results["ours"], key=lambda r: order[whole.results["ours"].index(r)])
     ]
     assert badges(root) == {
-        ids[5]: {"best cosine to target", "worst WER"},
-        ids[3]: {"median cosine to target"},
+        ids[5]: {"best SECS to target", "worst WER"},
+        ids[3]: {"median SECS to target"},
         ids[2]: {"median WER"},
-        ids[0]: {"worst cosine to target", "best WER"},
+        ids[0]: {"worst SECS to target", "best WER"},
     }
     linked = {link.text for link in root.of_class("trials")[0].all("a")}
     assert linked == set(badges(root))
@@ -349,7 +353,7 @@ def test_mel_pictures_have_low_tones_at_the_bottom_and_loud_ones_bright(page_of,
     assert mel[:40, 10:].max() < 30
 
 
-def test_long_recordings_are_heard_in_part_and_that_is_said(page_of, tmp_path):
+def test_long_recordings_are_cut_and_the_page_says_so(page_of, tmp_path):
     long = tmp_path / "long.wav"
     write(long, Audio(np.tile(read(CLIPS[0], 16_000).samples, 12), 16_000))
     card = page_of(changed(evaluation(["ours"], 2), lambda r: replace(r, audio=long))).all("article")[0]
@@ -358,7 +362,7 @@ def test_long_recordings_are_heard_in_part_and_that_is_said(page_of, tmp_path):
     assert card.text.count("its first 30 s") == 1
 
 
-def test_words_are_compared_with_what_was_said(page_of):
+def test_the_transcript_is_compared_with_the_text(page_of):
     root = page_of(evaluation(["ours"]))
     (played,) = root.all("article")[0].of_class("text")[0].all("dd")[1:]
     assert played.text == "we were early surly birds indeed"
@@ -369,21 +373,21 @@ def test_words_are_compared_with_what_was_said(page_of):
     ]
 
 
-def test_without_a_text_words_are_compared_with_what_was_heard_in_the_source(page_of):
+def test_without_a_text_the_transcript_is_compared_with_that_of_the_source(page_of):
     def unwritten(result: Result) -> Result:
         return replace(result, trial=replace(result.trial, text=None))
 
     whole = changed(evaluation(["ours"]), unwritten)
     played = {r.trial.source: "surly birds" for r in whole.results["ours"]}
-    card = page_of(replace(whole, transcripts=played)).all("article")[0].of_class("text")[0]
-    assert "Heard in the source" in card.text
+    card = page_of(replace(whole, source_transcripts=played)).all("article")[0].of_class("text")[0]
+    assert "Transcript of the source" in card.text
     assert [e.text for e in card.all("ins")] == ["we were", "indeed"]
     alone = page_of(whole).all("article")[0].of_class("text")[0]
     assert not alone.all("ins", "del")
     assert "we were surly birds indeed" in alone.text
 
 
-def test_every_failure_is_told_and_lists_are_cut_openly(page_of):
+def test_every_failure_is_listed_and_long_lists_are_cut(page_of):
     whole = changed(evaluation(["ours", "other"], speakers=6), fail, "ours")
     root = page_of(whole)
     assert "30 of 30 conversions failed" in root.all("header")[0].text
@@ -399,7 +403,7 @@ def test_every_failure_is_told_and_lists_are_cut_openly(page_of):
     assert len(badges(root)) == 3
 
 
-def test_a_failure_does_not_stand_for_the_worst_that_is_heard(page_of):
+def test_a_failure_is_not_the_worst_conversion(page_of):
     whole = evaluation(["ours"])
     first = whole.results["ours"][0].trial.id
     root = page_of(changed(whole, lambda r: fail(r) if r.trial.id == first else r))
@@ -408,7 +412,7 @@ def test_a_failure_does_not_stand_for_the_worst_that_is_heard(page_of):
     assert "Failed: broke" in root.all("article")[-1].text
 
 
-def test_what_others_wrote_is_shown_and_never_obeyed(page_of):
+def test_foreign_text_is_escaped(page_of):
     whole = evaluation(["ours", "natural"], speakers=2)
 
     def hostile(result: Result) -> Result:
@@ -429,7 +433,7 @@ def test_what_others_wrote_is_shown_and_never_obeyed(page_of):
         ]
         for system, results in whole.results.items()
     }
-    root = page_of(Evaluation(results, measures, {HOSTILE: HOSTILE}, whole.natural_voices))
+    root = page_of(Evaluation(results, measures, {HOSTILE: HOSTILE}, whole.natural_embeddings))
     assert not [image for image in root.all("img") if "onerror" in image.attrs]
     flat = " ".join(HOSTILE.split())
     assert root.all("h1")[0].all("em")[0].text == f"{flat}ours"
@@ -455,16 +459,17 @@ ODD = {
     "all failed": changed(evaluation(), fail),
     "no recordings": changed(evaluation(), lambda r: replace(r, audio=None)),
     "files that are gone": changed(evaluation(), lambda r: replace(r, audio=Path("gone.flac"))),
-    "no natural voices": replace(evaluation(), natural_voices={}),
-    "one and the same voice": replace(
-        evaluation(), natural_voices=dict.fromkeys(evaluation().natural_voices, np.ones(16, np.float32))
+    "no natural embeddings": replace(evaluation(), natural_embeddings={}),
+    "equal embeddings": replace(
+        evaluation(),
+        natural_embeddings=dict.fromkeys(evaluation().natural_embeddings, np.ones(16, np.float32)),
     ),
     "a measure that only others have": changed(evaluation(), drop("WER"), "ours"),
     "a measure that others lack": changed(evaluation(), drop("WER"), "natural"),
     "no scores": changed(evaluation(), drop(*(m.name for m in MEASURES))),
     "scores that weigh nothing": changed(evaluation(), lambda r: replace(r, scores={"WER": Score(1.0, 0.0)})),
     "always the same score": changed(evaluation(), lambda r: replace(r, scores={"WER": Score(0.0)})),
-    "nothing said": changed(evaluation(), lambda r: replace(r, transcript="", voice=None)),
+    "nothing said": changed(evaluation(), lambda r: replace(r, transcript="", embedding=None)),
     "nothing about it": replace(evaluation(), about={}),
 }
 
@@ -480,8 +485,8 @@ def test_odd_evaluations_are_shown_as_far_as_they_go(page_of, whole):
     head = table(root, "summary")[0]
     assert [name for name in taken if any(cell.startswith(name) for cell in head)] == taken
     named = {path for r in whole.results[main] for path in r.trial.files}
-    voices = {voice.tobytes() for path, voice in whole.natural_voices.items() if path in named}
-    assert bool(root.of_class("map")) == (len(voices) >= 3)
+    embeddings = {each.tobytes() for path, each in whole.natural_embeddings.items() if path in named}
+    assert bool(root.of_class("map")) == (len(embeddings) >= 3)
     played = {r.trial.id for r in whole.results[main] if r.audio and r.audio.exists()}
     for card in root.all("article"):
         assert len(card.all("audio")) == (3 if card.of_class("id")[0].text in played else 2)
@@ -494,7 +499,7 @@ def test_the_same_evaluation_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["report.txt", "missing/report.html", "."])
-def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path, name):
+def test_a_path_that_cannot_be_written_is_reported_in_one_line(tmp_path, name):
     with pytest.raises(OutputError, match=r"^[^\n]+$"):
         write_report(tmp_path / name, evaluation())
     assert not list(tmp_path.iterdir())
@@ -519,7 +524,7 @@ def test_one_odd_trial_does_not_press_the_others_together(page_of):
 
     def score(result: Result) -> Result:
         wer = 40.0 if result.trial.id == odd else result.scores[WER.name].value
-        return replace(result, scores={COSINE.name: result.scores[COSINE.name], WER.name: Score(wer)})
+        return replace(result, scores={SECS.name: result.scores[SECS.name], WER.name: Score(wer)})
 
     root = page_of(changed(whole, score))
     heat = root.of_class("heat")[1].of_class("cell")

@@ -1,4 +1,4 @@
-"""Lists of trials: made the same every time, read back as written, and refused with a reason."""
+"""Lists of trials: deterministic, read back as written, and refused with a reason."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_the_same_list_for_the_same_seed_whatever_the_order(corpus):
     assert pairs(make_trials(list(reversed(corpus)))) == pairs(make_trials(corpus))
 
 
-def test_no_reference_says_what_is_to_be_said_or_is_what_is_told_apart(corpus):
+def test_references_are_of_other_sentences_and_not_the_target_recording(corpus):
     for trial in make_trials(corpus, per_pair=3, references=3):
         sentence = trial.source.stem
         assert sentence not in {path.stem for path in (*trial.references, *trial.source_references)}
@@ -69,7 +69,7 @@ def test_a_parallel_recording_is_found_where_there_is_one(corpus):
             assert trial.parallel is None
 
 
-def test_what_is_too_long_or_too_short_is_left_out(corpus):
+def test_recordings_that_are_too_long_or_too_short_are_left_out(corpus):
     for trial in make_trials(corpus, per_pair=4, references=4):
         assert not {path.stem for path in trial.files} & {"long", "short"}
 
@@ -146,7 +146,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_list_is_refused_with_place_and_mend(name, tmp_path):
+def test_a_bad_list_is_refused_with_place_and_remedy(name, tmp_path):
     recording(tmp_path / "a.wav")
     text, reason = BAD[name]
     path = tmp_path / "trials.tsv"
@@ -164,7 +164,7 @@ def test_not_a_list_at_all(tmp_path):
             read_trials(path)
 
 
-def test_columns_are_those_that_the_module_tells():
+def test_the_module_documents_all_columns():
     from vcae.evaluation import trials
 
     assert all(f"`{column}`" in trials.__doc__ for column in COLUMNS)

@@ -10,8 +10,15 @@ from vcae.model.bottleneck import BOTTLENECKS, Code, bottleneck
 
 DIM = 16
 
-# By hand: D / 2 log2(1 + 1 / 0.15^2); log2 of 512 vectors; log2(8 * 5 * 5 * 5).
-BITS = {"continuous": 8 * math.log2(1 + 400 / 9), "vq": 9.0, "fsq": math.log2(1000)}
+# By hand: D / 2 log2(1 + 1 / 0.15^2); log2 of 512 vectors; log2(8 * 5 * 5 * 5);
+# 8 bits; log2 of 256 classes.
+BITS = {
+    "continuous": 8 * math.log2(1 + 400 / 9),
+    "vq": 9.0,
+    "fsq": math.log2(1000),
+    "binary": 8.0,
+    "onehot": 8.0,
+}
 
 every = pytest.mark.parametrize("kind", BOTTLENECKS)
 every_discrete = pytest.mark.parametrize("kind", [k for k, b in BOTTLENECKS.items() if b.discrete])
@@ -67,6 +74,8 @@ def test_bits_per_frame_are_those_counted_by_hand(kind):
         ("continuous", {"noise": 1.0}, 8),
         ("vq", {"size": 64}, 6),
         ("fsq", {"levels": (4, 4)}, 4),
+        ("binary", {"bits": 5}, 5),
+        ("onehot", {"size": 16}, 4),
     ],
 )
 def test_bits_per_frame_follow_the_options(kind, options, bits):
@@ -91,6 +100,15 @@ def test_ids_stand_for_the_code_after_training(kind):
         layer(noise(4, DIM, 100, seed=seed))
     code = layer.eval()(noise(1, DIM, 50))
     torch.testing.assert_close(layer.decode(code.ids), code.z, atol=1e-6, rtol=0)
+
+
+def test_unused_classes_cost_most():
+    layer = build("onehot", size=8, usage_weight=1.0).train()
+    layer.classes.weight.data.zero_()
+    layer.classes.bias.data.zero_()
+    assert layer(noise(1, DIM, 50)).loss.item() == pytest.approx(0, abs=1e-5)
+    layer.classes.bias.data[0] = 50.0
+    assert layer(noise(1, DIM, 50)).loss.item() == pytest.approx(math.log(8), abs=1e-3)
 
 
 @every_continuous

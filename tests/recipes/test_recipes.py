@@ -1,5 +1,7 @@
 """The recipes as a user runs them, and the README's own commands."""
 
+import dataclasses
+import json
 import math
 import os
 import re
@@ -17,11 +19,14 @@ import vcae
 from vcae.audio import read
 from vcae.errors import VcaeError
 from vcae.evaluation.metrics.base import Score
+from vcae.evaluation.metrics.cache import FeatureCache
 from vcae.evaluation.trials import Trial
-from vcae.files import load_tensors
+from vcae.files import load_tensors, save_tensors
 from vcae.training.config import TrainConfig
+from vcae.training.run import phases_of
 
 ROOT = Path(__file__).parents[2]
+STAGES = ("recogniser", "encoders", "autoencoder", "vocoder")
 sys.path.insert(0, str(ROOT / "recipes"))
 
 
@@ -42,7 +47,7 @@ def toy(tmp_path_factory) -> Path:
 
 
 def test_the_toy_recipe_makes_weights_that_convert(toy):
-    for stage in ("recogniser", "autoencoder", "vocoder"):
+    for stage in STAGES:
         assert (toy / f"{stage}.ckpt").is_file()
     out = vcae.load(toy).reconstruct(ROOT / "demo/voices/vcc2016-SF1-200001.flac")
     assert out.duration > 3
@@ -52,7 +57,7 @@ def test_what_is_done_is_not_done_again(toy):
     before = {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")}
     done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", toy, "--stages", "vocoder")
     assert done.returncode == 0, done.stderr
-    assert "going on from step 12" in done.stderr
+    assert "continuing from step 12" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")} == before
 
 
@@ -64,25 +69,138 @@ def test_training_begins_with_the_weights_that_it_is_given(toy, tmp_path):
     none = TrainConfig(steps=0)
     stages = ("autoencoder", "vocoder")
     shutil.copy(toy / "recogniser.safetensors", tmp_path)
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.bank")}
     bundled.main(
         bundled.Recipe(
-            start=toy, out=tmp_path, stages=stages, autoencoder_training=none, vocoder_training=none
+            start=toy,
+            out=tmp_path,
+            stages=stages,
+            runs=None,
+            validation=bundled.ValidationConfig(speakers=1),
+            autoencoder_training=none,
+            vocoder_training=none,
         )
     )
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.bank")} == written  # of the same data
     for name in ("autoencoder", "vocoder"):
         given, written = (load_tensors(folder / f"{name}.safetensors")[0] for folder in (toy, tmp_path))
         assert given.keys() == written.keys()
         assert all(torch.equal(given[key], written[key]) for key in given)
 
 
-def test_weights_to_begin_with_that_are_not_there_are_told_in_one_line(tmp_path):
+def test_a_product_names_the_phases_that_made_it(toy):
+    phases = phases_of(toy / "autoencoder.safetensors")
+    assert [(phase["stage"], phase["steps"]) for phase in phases] == [("encoders", 12), ("autoencoder", 12)]
+    assert all(phase["hours"] > 0 and phase["settings"]["stage"] for phase in phases)
+    assert [phase["stage"] for phase in phases[1]["teachers"]] == ["recogniser"]
+    assert [phase["stage"] for phase in phases_of(toy / "vocoder.safetensors")] == ["vocoder"]
+    assert json.loads((toy / "config.json").read_text()).keys() == set(STAGES)
+
+
+def test_every_setting_is_a_flag_and_a_field_of_a_file(toy):
+    """But for --out, --runs, --bundle and --stages, which change no weights."""
+    import bundled
+
+    helped = run(sys.executable, "recipes/bundled.py", "--help").stdout
+    files = [load_tensors(toy / f"{name}.safetensors")[1]["notes"]["run_config"] for name in STAGES]
+    parts = {"": "recipe", "_stage": "stage", "_sampler": "sampler", "_training": "training"}
+
+    def leaves(config: object, name: str) -> list[str]:
+        if not dataclasses.is_dataclass(config):
+            return [name]
+        fields = ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+        return [leaf for key, value in fields for leaf in leaves(value, f"{name}.{key}".lstrip("."))]
+
+    def written(leaf: str) -> bool:
+        first, *rest = leaf.split(".")
+        for config, stage in zip(files, STAGES, strict=True):
+            part = next((parts[p] for p in parts if p and first == stage + p), None)
+            places = [config[part]] if part else [config["recipe"].get(first)]
+            places += [config["model"]] if first == stage else []
+            places += [config["heads"]] if first == "heads" and "heads" in config else []
+            for place in places:
+                for key in rest:
+                    place = place.get(key, missing) if isinstance(place, dict) else missing
+                if place is not missing and (rest or first in config["recipe"]):
+                    return True
+        return False
+
+    missing = object()
+    found = leaves(bundled.Recipe(), "")
+    flags = [leaf for leaf in found if not re.search(r"^(recogniser|autoencoder|vocoder)\.mel\.", leaf)]
+    assert len(flags) > 150
+    assert [f for f in flags if f"--{f.replace('_', '-')}" not in helped] == []
+    assert {f for f in found if not written(f)} == {"out", "runs", "bundle", "stages"}
+    assert "autoencoder.mel" not in helped  # one mel for all
+
+
+def test_a_toy_and_then_the_recipe_do_not_mix(toy, tmp_path):
+    """Neither data nor weights of the toy are taken up by a recipe with other settings."""
+    import bundled
+
+    out = tmp_path / "out"
+    shutil.copytree(toy, out)
+    same = bundled.tiny(bundled.Recipe(out=out, stages=("recogniser",)))
+    before = set(out.glob("*.bank"))
+    with pytest.raises(VcaeError, match=r"recogniser.ckpt: .*model.width was 32, is 320"):
+        bundled.main(dataclasses.replace(same, recogniser=bundled.RecogniserSizes()))
+    with pytest.raises(VcaeError, match=r"recogniser.ckpt: .*data was "):
+        bundled.main(dataclasses.replace(same, validation=bundled.ValidationConfig(speakers=2)))
+    assert before < set(out.glob("*.bank"))  # a bank of its own
+    assert bundled.Recipe().out is None  # and by default, a folder of its own
+
+
+def test_a_changed_setting_is_refused_in_one_line(toy):
+    path = toy / "vocoder.ckpt"
+    change = ("--tiny", "--out", toy, "--stages", "vocoder", "--vocoder-stage.loss-weights.mel", "3")
+    before = path.read_bytes()
+    done = run(sys.executable, "recipes/bundled.py", *change)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"{path}: of a run with other settings (stage.loss_weights.mel was 20.0, is 3.0)"
+    )
+    assert done.stderr.count("\n") == 1
+    assert path.read_bytes() == before
+
+
+def test_a_run_appends_a_row_and_reports_what_it_skips(tmp_path, capsys):
+    import bundled
+
+    corpora = tmp_path / "mine" / "vctk-sample"
+    for k, voice in enumerate(sorted((ROOT / "demo/voices").glob("*.flac"))[:3]):
+        path = corpora / "wav48" / f"p{k}" / f"p{k}_001.flac"
+        path.parent.mkdir(parents=True)
+        shutil.copy(voice, path)
+    (corpora / "wav48" / "p1" / "p1_002.flac").write_bytes(b"nothing of the kind")
+    recipe = bundled.tiny(bundled.Recipe(corpora=tmp_path / "mine", out=tmp_path / "out"))
+    assert recipe.runs is None and bundled.Recipe().runs == ROOT / "recipes/runs.tsv"
+    recipe = dataclasses.replace(recipe, runs=tmp_path / "runs.tsv", stages=("recogniser",))
+    for _ in range(2):  # the second time there is nothing to do
+        bundled.main(recipe)
+    head, row = ([*line.split("\t")] for line in (tmp_path / "runs.tsv").read_text().splitlines())
+    found = dict(zip(head, row, strict=True))
+    assert (found["recipe"], found["stage"], found["steps"]) == ("bundled", "recogniser", "12")
+    assert found["validation"].startswith("phones=") and found["out"] == str(tmp_path / "out")
+    assert head == (ROOT / "recipes/runs.tsv").read_text().splitlines()[0].split("\t")
+    errors = capsys.readouterr().err
+    (skipped,) = [line for line in errors.splitlines() if line.startswith("skipped: ")]
+    assert "p1_002.flac" in skipped
+
+
+def test_too_few_speakers_are_reported_in_one_line(tmp_path):
+    done = run(sys.executable, "recipes/bundled.py", "--out", tmp_path, "--runs", "None")
+    assert done.returncode == 2
+    assert "--validation.speakers" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_weights_to_begin_with_that_are_not_there_are_reported_in_one_line(tmp_path):
     done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", tmp_path / "out", "--start", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{tmp_path / 'autoencoder.safetensors'}: ")
     assert done.stderr.count("\n") == 1
 
 
-def test_an_autoencoder_without_a_teacher_is_told_in_one_line(tmp_path):
+def test_an_autoencoder_without_a_teacher_is_refused_in_one_line(tmp_path):
     done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", tmp_path, "--stages", "autoencoder")
     assert done.returncode == 2
     assert done.stderr.startswith(f"{tmp_path / 'recogniser.safetensors'}: ")
@@ -104,13 +222,13 @@ def test_an_evaluation_says_which_corpus_is_missing(recipe, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_development_sentences_are_those_that_the_judge_hears_as_they_are_written(monkeypatch, tmp_path):
+def test_development_sentences_are_those_that_whisper_transcribes_correctly(monkeypatch, tmp_path):
     import evaluate_bundled
 
-    class Deaf:
-        """Hears the same in everything."""
+    class Constant:
+        """Transcribes every recording alike."""
 
-        name, version = "deaf", "1"
+        name, version = "constant", "1"
 
         def extract(self, audio):
             return "hello"
@@ -121,13 +239,11 @@ def test_development_sentences_are_those_that_the_judge_hears_as_they_are_writte
     clip = ROOT / "demo/voices/vcc2016-SF1-200001.flac"
     texts = ["hello", "good bye", None, "hello"]
     made = [Trial(str(k), clip, "a", "b", (clip,), text=text) for k, text in enumerate(texts)]
-    monkeypatch.setattr(evaluate_bundled, "speakers_of", lambda name, options: [])
     monkeypatch.setattr(evaluate_bundled, "make_trials", lambda *_, **__: made)
-    monkeypatch.setattr(evaluate_bundled, "Intelligibility", Deaf)
+    cache = FeatureCache(tmp_path / "features")
 
     def drawn(count):
-        options = evaluate_bundled.Options(corpora=tmp_path, cache=tmp_path / "features", trials=count)
-        return [trial.id for trial in evaluate_bundled.trials_of("development", options)]
+        return [t.id for t in evaluate_bundled.trials_of("development", [], count, Constant(), cache)]
 
     assert drawn(3) == ["0", "2", "3"]
     assert drawn(2) == drawn(2)
@@ -144,9 +260,9 @@ def test_a_reference_gets_noise_of_the_level_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("how", "kept", "lost"), [("across_a_room", (0, 8000), None), ("by_telephone", (400, 3200), (0, 200))]
+    ("how", "kept", "lost"), [("reverberant", (0, 8000), None), ("telephone", (400, 3200), (0, 200))]
 )
-def test_a_source_is_recorded_badly_but_whole(how, kept, lost):
+def test_a_source_is_degraded_but_complete(how, kept, lost):
     import evaluate_conditions
 
     clean = read(ROOT / "demo/voices/vcc2016-SF1-200001.flac", 16_000)
@@ -158,7 +274,7 @@ def test_a_source_is_recorded_badly_but_whole(how, kept, lost):
         hertz = np.arange(len(power)) * 16_000 / len(clean.samples)
         return 10 * math.log10(power[(hertz >= band[0]) & (hertz < band[1])].sum())
 
-    gained = 3 if how == "across_a_room" else 0  # dB: as much comes from the walls as straight, more or less
+    gained = 3 if how == "reverberant" else 0  # dB: reverberation is about as loud as the direct sound
     assert level(bad, kept) == pytest.approx(level(clean, kept) + gained, abs=2.5)
     assert lost is None or level(bad, lost) < level(clean, lost) - 20
 
@@ -182,6 +298,41 @@ def test_less_reference_is_a_part_of_it():
         system(trial)
     assert given[:2] == [1.5, 3.0]
     assert given[1] < given[2] < given[3] == pytest.approx(given[4])
+
+
+def test_phases_are_read_from_the_notes_of_weights(tmp_path):
+    import evaluate_bundled
+
+    phase = {"stage": "encoders", "steps": 12000, "minutes": 61.7, "hours": 884.2, "device": "A | B"}
+    phases = [phase | {"data": {"utterances": 3}}, {"stage": "decoder", "data": "x" * 300}]
+    for name, notes in (("a", {"steps": 5, "minutes": 2.0}), ("b", {"phases": phases})):
+        save_tensors(tmp_path / f"{name}.safetensors", {"x": torch.zeros(1)}, {"notes": notes})
+    head, *rows = evaluate_bundled.phase_table(tmp_path)
+    assert head == ["file", "stage", "steps", "minutes", "hours heard", "device", "data"]
+    assert rows[0] == ["a.safetensors", "not recorded", "5", "2", "", "", ""]
+    assert rows[1] == ["b.safetensors", "encoders", "12,000", "62", "884", "A / B", "utterances 3"]
+    assert rows[2][:2] == ["b.safetensors", "decoder"] and len(rows[2][-1]) == 80
+
+
+def test_parts_of_the_card_are_replaced_between_their_markers(monkeypatch, tmp_path):
+    import evaluate_bundled
+
+    card = tmp_path / "README.md"
+    shutil.copy(evaluate_bundled.CARD, card)
+    monkeypatch.setattr(evaluate_bundled, "CARD", card)
+    for name in ("results", "conditions", "phases"):
+        evaluate_bundled.write_part(name, f"new {name}")
+        assert f"<!-- {name} -->\nnew {name}\n<!-- /{name} -->" in card.read_text()
+    with pytest.raises(VcaeError, match="no place for probes"):
+        evaluate_bundled.write_part("probes", "x")
+
+
+def test_cells_of_the_card_are_short():
+    import evaluate_bundled
+
+    lines = evaluate_bundled.CARD.read_text(encoding="utf-8").splitlines()
+    cells = [cell for line in lines if line.startswith("|") for cell in line.split("|")]
+    assert cells and max(map(len, cells)) <= 200
 
 
 def blocks() -> list[str]:

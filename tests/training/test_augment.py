@@ -8,7 +8,7 @@ from conftest import noise
 
 from vcae.model.config import PRESETS, MelConfig
 from vcae.training import augment
-from vcae.training.augment import CONTENT, REFERENCE, Ranges
+from vcae.training.config import CONTENT, REFERENCE, MaskConfig, Ranges
 
 MEL = MelConfig()
 NOTHING = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=0.0, share=0.0)
@@ -34,7 +34,7 @@ DRAWN = {
     "reference wav": lambda g: augment.perturb_wav(noise(3, 1, 4001), REFERENCE, MEL, g),
     "content mel": lambda g: augment.perturb_mel(mels(3, 50), CONTENT, MEL, g),
     "reference mel": lambda g: augment.perturb_mel(mels(3, 51), REFERENCE, MEL, g),
-    "mask": lambda g: augment.mask(mels(3, 150), MEL, g),
+    "mask": lambda g: augment.mask(mels(3, 150), MaskConfig(), MEL, g),
 }
 SHAPES = dict(zip(DRAWN, [(3, 1, 4000), (3, 1, 4001), (3, 80, 50), (3, 80, 51), (3, 80, 150)], strict=True))
 
@@ -166,7 +166,7 @@ def test_a_band_limit_leaves_what_is_below_its_upper_end(cut):
 
 def test_a_mask_hides_some_and_leaves_the_rest():
     mel = mels(32)
-    masked = augment.mask(mel, MEL, seeded())
+    masked = augment.mask(mel, MaskConfig(), MEL, seeded())
     hidden = masked != mel
     assert (masked[hidden] == MEL.mean).all()
     assert 0.1 < hidden.double().mean() < 0.4

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from conftest import VOICES
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from vcae import audio
 from vcae.audio import LEVEL, loudness
@@ -20,8 +22,10 @@ from vcae.corpora.utterance import HeldOutError, Utterance
 from vcae.errors import AudioError
 from vcae.files import TensorFileError
 from vcae.model.config import MelConfig
+from vcae.training.config import SamplerConfig
 from vcae.training.data import Bank, Sampler
-from vcae.training.labels import prepare
+from vcae.training.labels import Prepared, bank_key, find_or_prepare, prepare
+from vcae.training.progress import TrackOn
 
 MEL = MelConfig()
 GRID = 2 * MEL.hop_length
@@ -29,7 +33,7 @@ SPEEDS = (1.0, 0.82, 0.87, 0.91, 0.96, 1.04, 1.09, 1.15, 1.22)
 
 
 def bank_of(*runs: np.ndarray, names: list[str] | None = None, labelled: list[bool] | None = None) -> Bank:
-    """A bank of one recording a speaker. Labels tell their place: F0 100 + frame, phone code frame % 40."""
+    """A bank of one recording a speaker. Labels show their place: F0 100 + frame, phone code frame % 40."""
     samples = torch.from_numpy(np.concatenate(runs).astype(np.int16))
     return Bank(
         samples=samples,
@@ -45,7 +49,7 @@ def bank_of(*runs: np.ndarray, names: list[str] | None = None, labelled: list[bo
 
 
 def ramp(code_frames: int) -> np.ndarray:
-    """Samples that tell their place: sample p has the value p - 30,000. Interpolation is exact on it."""
+    """Samples that show their place: sample p has the value p - 30,000. Interpolation is exact on it."""
     assert code_frames * GRID < 60_000
     return np.arange(code_frames * GRID) - 30_000
 
@@ -62,8 +66,9 @@ def cut(bank: Bank, speaker: int, start: float, rate: float, length: int) -> tor
 
 def sampler(bank: Bank, batch_size: int = 64, **options) -> Sampler:
     """Crops of 0.4 and 0.6 s, as loud as the bank."""
-    weights = options.pop("weights", bank.speaker_weights())
-    return Sampler(bank, weights, batch_size, 0.4, 0.6, gain_db=(0.0, 0.0), **options)
+    probabilities = options.pop("speaker_probabilities", None)
+    config = SamplerConfig(batch_size, 0.4, 0.6, **{"gain_db": (0.0, 0.0), "power": 0.3} | options)
+    return Sampler(bank, config, probabilities)
 
 
 def drawn(source: Sampler, seed: int = 0):
@@ -96,23 +101,38 @@ def recordings(tmp_path_factory) -> list[Utterance]:
 
 
 @pytest.fixture(scope="module")
-def prepared_and_told(recordings) -> tuple[Bank, list[str]]:
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-        bank = prepare(recordings, MEL)
-    return bank, [line for line in told.getvalue().splitlines() if "left out" in line]
+def prepared_and_output(recordings) -> tuple[Prepared, str]:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        prepared = prepare(recordings, MEL)
+    return prepared, output.getvalue()
 
 
 @pytest.fixture
-def prepared(prepared_and_told) -> Bank:
-    return prepared_and_told[0]
+def prepared(prepared_and_output) -> Bank:
+    return prepared_and_output[0].bank
 
 
-def test_files_that_are_no_speech_are_told_and_left_out(prepared_and_told):
-    bank, told = prepared_and_told
+def test_files_that_are_no_speech_are_skipped_and_reported(prepared_and_output):
+    (bank, skipped), output = prepared_and_output
     assert not {"broken", "silent"} & set(bank.ids)
-    assert len(told) == 2
-    assert all(any(name in line for line in told) for name in ("broken.wav", "silent.wav"))
+    assert len(skipped) == 2
+    assert all(any(name in line for line in skipped) for name in ("broken.wav", "silent.wav"))
+    assert not any("\n" in line for line in skipped)
+    assert output == ""  # who prepares decides what is shown
+
+
+def test_preparing_goes_through_every_recording_once(recordings):
+    tracked: list[tuple[str, str]] = []
+
+    def track(items: Collection[Utterance], task: str) -> Iterator[Utterance]:
+        for item in items:
+            tracked.append((task, item.id))
+            yield item
+
+    bank, skipped = prepare(recordings, MEL, track=track)
+    assert len(tracked) == len(recordings) == len(bank.ids) + len(skipped)
+    assert len({task for task, _ in tracked}) == 1
 
 
 def test_recordings_lie_by_speaker_in_whole_code_frames(prepared):
@@ -139,7 +159,7 @@ def test_english_text_becomes_phones_of_what_is_heard():
     said = [u for u in folder(VOICES, transcripts=VOICES) if u.text]
     said.append(dataclasses.replace(said[0], speaker="test/silent", text=None))
     said.append(dataclasses.replace(said[0], speaker="test/foreign", language="ru"))
-    bank = prepare(said, MEL)
+    bank = prepare(said, MEL).bank
     names = [bank.speaker_names[s] for s in bank.speakers]
     phones = [bank.phones[a // GRID : b // GRID] for a, b in zip(bank.starts, bank.starts[1:], strict=False)]
     for name, found in zip(names, phones, strict=True):
@@ -166,7 +186,7 @@ def test_recordings_are_brought_to_one_level(prepared):
 def test_texts_are_kept_only_in_english(recordings):
     few = [u for u in recordings if u.speaker == "test/1"]
     few[0] = dataclasses.replace(few[0], language="fr")
-    assert sorted(prepare(few, MEL).texts, key=str) == ["Hello there", None]
+    assert sorted(prepare(few, MEL).bank.texts, key=str) == ["Hello there", None]
 
 
 def test_held_out_speakers_are_refused(recordings):
@@ -191,10 +211,69 @@ def test_a_bank_comes_back_from_disk(prepared, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bank"]
 
 
-def test_what_is_no_bank_is_told(tmp_path):
+def test_what_is_no_bank_is_refused(tmp_path):
     (tmp_path / "bank").write_bytes(b"no")
     with pytest.raises(TensorFileError, match="bank"):
         Bank.load(tmp_path / "bank")
+
+
+def test_a_bank_is_kept_for_the_data_that_made_it(recordings, tmp_path):
+    made, skipped = find_or_prepare(tmp_path, "train", recordings, MEL)
+    (path,) = tmp_path.glob("train-*.bank")
+    written = path.stat().st_mtime_ns
+    assert len(skipped) == 2
+    again = find_or_prepare(tmp_path, "train", recordings[::-1], MEL).bank
+    assert again.fingerprint == made.fingerprint
+    assert path.stat().st_mtime_ns == written
+
+    fewer = find_or_prepare(tmp_path, "train", recordings[:-1], MEL).bank
+    assert fewer.fingerprint != made.fingerprint
+    assert len(list(tmp_path.glob("train-*.bank"))) == 2
+    with pytest.raises(HeldOutError):  # also where there is a bank of them
+        find_or_prepare(tmp_path, "train", [dataclasses.replace(u, held_out="test") for u in recordings], MEL)
+
+
+def test_a_key_depends_on_what_makes_a_bank(recordings):
+    def key(change=lambda u: u, mel: MelConfig = MEL) -> str:
+        return bank_key([change(recordings[0]), *recordings[1:]], mel)
+
+    def changed(**options):
+        return lambda u: dataclasses.replace(u, **options)
+
+    others = [
+        key(mel=dataclasses.replace(MEL, hop_length=320)),
+        bank_key(recordings[1:], MEL),
+        *(key(changed(**{name: "other"})) for name in ("speaker", "id", "text", "language")),
+        key(changed(labelled=not recordings[0].labelled)),
+        key(changed(path=recordings[1].path)),
+    ]
+    assert len({key(), *others}) == 1 + len(others)
+    assert key() == bank_key(recordings[::-1], MEL)
+    moved = recordings[0].path.parent / ".." / recordings[0].path.parent.name / recordings[0].path.name
+    assert key(changed(path=moved)) == key()  # wherever the corpora lie
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ids": ["1", "0"]},
+        {"texts": ["a", None]},
+        {"speaker_names": ["test/0", "test/2"]},
+        {"hop_length": 80},
+    ],
+)
+def test_a_fingerprint_depends_on_the_data(changes):
+    bank = bank_of(ramp(3), ramp(4))
+    assert bank.fingerprint == bank_of(ramp(3), ramp(4)).fingerprint
+    assert dataclasses.replace(bank, **changes).fingerprint != bank.fingerprint
+    assert bank_of(ramp(4), ramp(3)).fingerprint != bank.fingerprint
+
+
+def test_progress_is_shown_without_a_terminal():
+    console = Console(file=io.StringIO())
+    assert list(TrackOn(console, seconds=0)([1, 2, 3], "Reading")) == [1, 2, 3]
+    assert console.file.getvalue().splitlines() == [f"Reading: {k} of 3" for k in range(3)]
+    assert list(TrackOn(Console(file=io.StringIO()))(range(3), "Reading")) == [0, 1, 2]
 
 
 # Cutting
@@ -296,9 +375,7 @@ def test_a_batch_has_the_shapes_it_promises():
 
 def test_gain_is_within_its_range():
     bank = bank_of(np.full(100 * GRID, 8192))
-    batch = Sampler(bank, bank.speaker_weights(), 200, 0.1, 0.1, gain_db=(-12.0, 6.0)).batch(
-        torch.Generator().manual_seed(0)
-    )
+    batch = drawn(sampler(bank, 200, gain_db=(-12.0, 6.0)))
     db = 20 * (batch.source[:, 0].mean(-1) / 0.25).log10()
     assert -12.01 < db.min() < -9 and 3 < db.max() < 6.01
 
@@ -327,33 +404,33 @@ def test_unlabelled_speakers_have_no_label():
 
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.floats(0, 1))
-def test_speaker_weights_are_a_power_of_the_hours(frames, power):
-    weights = bank_of(*(np.zeros(n * GRID) for n in frames)).speaker_weights(power)
-    assert weights.sum() == pytest.approx(1)
+def test_speaker_probabilities_are_a_power_of_the_hours(frames, power):
+    found = bank_of(*(np.zeros(n * GRID) for n in frames)).speaker_probabilities(power)
+    assert found.sum() == pytest.approx(1)
     wanted = torch.tensor(frames).double() ** power
-    assert torch.allclose(weights, wanted / wanted.sum())
+    assert torch.allclose(found, wanted / wanted.sum())
 
 
 @pytest.mark.parametrize(
     "at_most",
     [{"big": 0.2}, {"big": 0.2, "small": 0.9}, {"big": 0.25, "small": 0.1}, {"small": 0.1, "big": 0.25}],
 )
-def test_speaker_weights_respect_every_cap(at_most):
+def test_speaker_probabilities_respect_every_cap(at_most):
     names = ["big/1", "big/2", "other/1", "small/1", "small/2"]
     bank = bank_of(*(np.zeros(n * GRID) for n in (90, 80, 10, 40, 30)), names=names)
-    weights = bank.speaker_weights(1.0, at_most)
-    assert weights.sum() == pytest.approx(1)
+    found = bank.speaker_probabilities(1.0, at_most)
+    assert found.sum() == pytest.approx(1)
     for prefix, share in at_most.items():
         inside = torch.tensor([n.startswith(prefix) for n in names])
-        assert weights[inside].sum() <= share + 1e-9, prefix
-    assert weights[0] / weights[1] == pytest.approx(90 / 80)
+        assert found[inside].sum() <= share + 1e-9, prefix
+    assert found[0] / found[1] == pytest.approx(90 / 80)
 
 
 def test_a_cap_that_is_not_reached_changes_nothing():
     bank = bank_of(*(np.zeros(n * GRID) for n in (10, 20)), names=["a/1", "b/1"])
-    assert torch.equal(bank.speaker_weights(1.0, {"a": 0.9, "c": 0.1}), bank.speaker_weights(1.0))
+    assert torch.equal(bank.speaker_probabilities(1.0, {"a": 0.9, "c": 0.1}), bank.speaker_probabilities(1.0))
 
 
-def test_speakers_are_drawn_by_their_weights():
-    batch = drawn(sampler(bank_of(ramp(100), ramp(100)), 200, weights=torch.tensor([0.9, 0.1])))
+def test_speakers_are_drawn_by_their_probabilities():
+    batch = drawn(sampler(bank_of(ramp(100), ramp(100)), 200, speaker_probabilities=torch.tensor([0.9, 0.1])))
     assert 0.82 < (batch.speaker < 9).double().mean() < 0.98

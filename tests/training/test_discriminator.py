@@ -1,4 +1,4 @@
-"""The adversaries of training."""
+"""Discriminators."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_gradients_are_finite(judged, what):
         assert p.grad is not None and p.grad.isfinite().all(), name
 
 
-def test_a_few_steps_tell_natural_from_made(judged):
+def test_a_few_steps_separate_natural_from_made(judged):
     module, score, _, x = judged
     made = 0.3 * x.roll(1, -1).abs()
     optimiser = torch.optim.Adam(module.parameters(), 5e-3)

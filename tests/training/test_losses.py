@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""Losses and the classifiers that they need."""
 
 import pytest
 import torch
@@ -172,12 +172,12 @@ def test_cross_entropy_over_what_is_known(shape):
 
 
 def test_divergence_is_zero_for_the_same_classes_only():
-    wanted = torch.randn(2, 5, 7)
-    assert losses.divergence(wanted + 3.0, wanted) == pytest.approx(0, abs=1e-6)  # logits have no zero
+    target = torch.randn(2, 5, 7)
+    assert losses.divergence(target + 3.0, target) == pytest.approx(0, abs=1e-6)  # logits have no zero
     other = torch.randn(2, 5, 7)
-    p, q = (torch.distributions.Categorical(logits=x.mT) for x in (wanted, other))
+    p, q = (torch.distributions.Categorical(logits=x.mT) for x in (target, other))
     torch.testing.assert_close(
-        losses.divergence(other, wanted), torch.distributions.kl_divergence(p, q).mean()
+        losses.divergence(other, target), torch.distributions.kl_divergence(p, q).mean()
     )
 
 
@@ -200,9 +200,9 @@ def test_cross_entropy_of_nothing_known_is_zero():
 
 
 @pytest.fixture
-def seeker() -> losses.SpeakerAdversary:
+def classifier() -> losses.SpeakerClassifier:
     torch.manual_seed(0)
-    return losses.SpeakerAdversary(4, 8, width=16)
+    return losses.SpeakerClassifier(4, 8, width=16)
 
 
 def leaking(batch: int = 12, frames: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -212,37 +212,37 @@ def leaking(batch: int = 12, frames: int = 20) -> tuple[torch.Tensor, torch.Tens
     return level + 0.1 * noise(batch, 4, frames, seed=1), embedding
 
 
-def test_what_hides_in_a_code_is_found(seeker):
+def test_the_speaker_in_a_code_is_found(classifier):
     speaker = torch.arange(12)
-    optimiser = torch.optim.Adam(seeker.parameters(), 1e-2)
+    optimiser = torch.optim.Adam(classifier.parameters(), 1e-2)
     for _ in range(60):
-        finds, _ = losses.speaker_adversary_losses(seeker, *leaking(), speaker)
+        finds, _ = losses.speaker_adversary_losses(classifier, *leaking(), speaker)
         optimiser.zero_grad()
         finds.backward()
         optimiser.step()
-    assert finds < 0.5 < losses.speaker_adversary_losses(seeker, *leaking(), speaker)[1]
+    assert finds < 0.5 < losses.speaker_adversary_losses(classifier, *leaking(), speaker)[1]
     # A code that says nothing is at chance, and there is nothing more to gain.
     nothing, embedding = torch.zeros(12, 4, 20), leaking()[1]
-    assert losses.speaker_adversary_losses(seeker, nothing, embedding, speaker)[1] == 0
+    assert losses.speaker_adversary_losses(classifier, nothing, embedding, speaker)[1] == 0
 
 
-def test_seeker_and_encoder_learn_apart(seeker):
+def test_classifier_and_encoder_learn_apart(classifier):
     code, embedding = leaking()
     code.requires_grad_(), embedding.requires_grad_()
-    finds, hide = losses.speaker_adversary_losses(seeker, code, embedding, torch.arange(12))
-    hide = hide - finds.detach()
-    hide.backward()
-    assert all(p.grad is None for p in seeker.parameters()) and embedding.grad is None
+    finds, adversary = losses.speaker_adversary_losses(classifier, code, embedding, torch.arange(12))
+    adversary = adversary - finds.detach()
+    adversary.backward()
+    assert all(p.grad is None for p in classifier.parameters()) and embedding.grad is None
     code.grad = None
     finds.backward()
     assert code.grad is None and embedding.grad is None
-    assert all(p.grad is not None for p in seeker.parameters())
+    assert all(p.grad is not None for p in classifier.parameters())
 
 
-def test_examples_of_one_speaker_need_not_be_told_apart(seeker):
+def test_examples_of_one_speaker_need_not_be_distinguished(classifier):
     code, embedding = leaking(4)
-    same = losses.speaker_adversary_losses(seeker, code, embedding, torch.zeros(4, dtype=torch.long))
+    same = losses.speaker_adversary_losses(classifier, code, embedding, torch.zeros(4, dtype=torch.long))
     assert torch.stack(same).abs().max() < 1e-6
-    unknown = losses.speaker_adversary_losses(seeker, code, embedding, torch.full((4,), -1))
-    apart = losses.speaker_adversary_losses(seeker, code, embedding, torch.arange(4))
+    unknown = losses.speaker_adversary_losses(classifier, code, embedding, torch.full((4,), -1))
+    apart = losses.speaker_adversary_losses(classifier, code, embedding, torch.arange(4))
     assert torch.equal(torch.stack(unknown), torch.stack(apart))

@@ -2,14 +2,22 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
-from tyro.conf import Positional
+from rich.table import Table
+from tyro.conf import Positional, arg
 
 from vcae.cli import console
 from vcae.cli.console import err
 from vcae.cli.options import Device, Model, load_converter
+from vcae.evaluation.systems import SYSTEMS
 from vcae.files import check_output
+
+if TYPE_CHECKING:
+    from vcae.evaluation.probes import Probes
+
+SystemNames = Annotated[tuple[str, ...], arg(help=f"systems to run: {', '.join(SYSTEMS)}; default: vcae")]
 
 
 def trials(
@@ -23,17 +31,17 @@ def trials(
     corpus: str | None = None,
     transcripts: Path | None = None,
 ) -> None:
-    """Make a fixed list of conversions to judge: every ordered pair of the speakers in FOLDER.
+    """Write a list of trials: conversions between all ordered pairs of the speakers in FOLDER.
 
     Args:
-        folder: a corpus as its makers publish it, several in folders of their names, or a folder a speaker
-        out: the list, NAME.tsv
-        count: draw so many of all trials
-        per_pair: how many sentences of each ordered pair of speakers
-        references: how many recordings stand for a voice
-        language: of the sources, such as en; default: any
-        seed: another seed is another list
-        corpus: which corpus FOLDER is, where its name does not say so
+        folder: a corpus as published, a folder of several corpora, or a folder with one folder per speaker
+        out: the list to write, NAME.tsv
+        count: number of trials, drawn at random; default: all
+        per_pair: sentences of each ordered pair of speakers
+        references: reference recordings of each speaker
+        language: language of the sources, such as en; default: any
+        seed: seed of the random choices
+        corpus: name of the corpus, if the name of FOLDER is another
         transcripts: folder of NAME.tsv with texts, for corpora without
     """
     from vcae.corpora.layouts import read_speech
@@ -49,29 +57,33 @@ def trials(
 def evaluate(
     pairs: Path,
     out: Path,
-    system: tuple[str, ...] = (),
+    system: SystemNames = (),
     converted: Path | None = None,
     whisper: str | None = None,
     cache: Path | None = None,
     model: Model = None,
     device: Device = "cpu",
 ) -> None:
-    """Convert the trials of a list and let judges hear them who had no part in training.
+    """Run systems on a list of trials and score the recordings: SECS, WER, MOS, F0 correlation, MCD.
 
-    Writes results.json, report.html and every recording to --out, and a table to the console.
+    Writes results.json, report.html and all recordings to --out, and a table to the console.
 
     Args:
-        pairs: the list, made by `vcae trials`
+        pairs: the list of trials, made by `vcae trials`
         out: a new folder
-        system: what to judge: vcae (default), natural, identity, reconstruct, vocoder, griffinlim, world
-        converted: judge what another system made: a folder of files named as the trials are, ID.wav
-        whisper: name or folder of another Whisper model than tiny.en
-        cache: where to keep what judges heard; default: the user's cache folder
+        converted: folder of files that another system made, named by trial: ID.wav
+        whisper: name or folder of a Whisper model; default: tiny.en
+        cache: folder for cached features; default: in the user's cache folder
     """
+    from vcae.evaluation.metric_set import MetricSet
+    from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
     from vcae.evaluation.runner import evaluate_list
 
+    def load_metrics() -> MetricSet:
+        return MetricSet.load(FeatureCache(cache or default_cache_folder()), whisper)
+
     converter = load_converter(model, device)
-    evaluation = evaluate_list(pairs, out, converter, system, converted, whisper, cache, console.track)
+    evaluation = evaluate_list(pairs, out, converter, load_metrics, system, converted, console.track)
     console.show(evaluation.table())
     err.print(f"written: {out / 'results.json'} and {out / 'report.html'}")
 
@@ -84,39 +96,51 @@ def probe(
     model: Model = None,
     device: Device = "cpu",
 ) -> None:
-    """Ask what the codes of the speech in FOLDER tell of what they should not, and of what they should.
+    """Measure the leakage of speaker, F0 and phones in the codes of FOLDER, and the EER of speaker codes.
 
-    Speaker and F0 from content codes, phones from both codes, equal error rate of speaker codes: a table on
-    the console. Give speakers whom the weights have not heard.
+    Use speakers who were not in the training data. The table compares each code with the mel.
 
     Args:
-        folder: a corpus as its makers publish it, or a folder for each speaker
-        out: all numbers, NAME.json
-        corpus: which corpus FOLDER is, where its name does not say so
-        transcripts: folder of NAME.tsv with texts, for corpora without; else Whisper writes them down
+        folder: a corpus as published, or a folder with one folder per speaker
+        out: file for all results, NAME.json
+        corpus: name of the corpus, if the name of FOLDER is another
+        transcripts: folder of NAME.tsv with texts, for corpora without; default: Whisper transcripts
     """
     from vcae.corpora.layouts import read_speech
     from vcae.evaluation import probes
 
     if out:
         check_output(out, [".json"])
-    result = probes.probe(read_speech(folder, corpus, transcripts), load_converter(model, device))
-    for line in result.left_out:
+    utterances = read_speech(folder, corpus, transcripts)
+    data = probes.extract_codes(utterances, load_converter(model, device), track=console.track)
+    with err.status("Training probes") if err.is_terminal else nullcontext():
+        result = probes.train_probes(data)
+    for line in result.skipped:
         err.print(f"vcae: {line}")
-    Console().print(result.table())
+    Console().print(probe_table(result))
     if out:
         result.write(out)
-    console.report(len(result.left_out))
+    console.report(len(result.skipped))
+
+
+def probe_table(result: "Probes") -> Table:
+    """The results of probes as a table for the console."""
+    head, *rows = result.table()
+    caption = "\n".join(result.notes())
+    table = Table(*head, title=result.title(), caption=caption, caption_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def bench(hour: bool = False, quick: bool = False, json: bool = False, model: Model = None) -> None:
     """Measure speed, latency, memory and size on this machine.
 
     Args:
-        hour: measure the memory for an hour of sound too, which takes some minutes
-        quick: once and with little sound
+        hour: measure the memory for a recording of one hour too, which takes some minutes
+        quick: one round with a short signal
         json: write JSON instead of a table
-        model: folder of weights that training wrote; default: the bundled
+        model: folder of weights that training wrote; default: the bundled weights
     """
     import dataclasses
     from json import dumps
@@ -125,8 +149,8 @@ def bench(hour: bool = False, quick: bool = False, json: bool = False, model: Mo
 
     seconds = [10] if quick else [10, 600]
     with err.status("Measuring") if err.is_terminal else nullcontext():
-        found = measure(model, [*seconds, 3600] if hour else seconds, quick)
+        measured = measure(model, [*seconds, 3600] if hour else seconds, quick)
     if json:
-        print(dumps(dataclasses.asdict(found), indent=1))  # noqa: T201 -- the result itself
+        print(dumps(dataclasses.asdict(measured), indent=1))  # noqa: T201 -- the result itself
     else:
-        console.show([["what", "how much"], *found.rows()])
+        console.show([["what", "value"], *measured.rows()])

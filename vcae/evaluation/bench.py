@@ -1,7 +1,7 @@
-"""How fast, how late and how big: the package on the machine at hand.
+"""Speed, latency, memory and size of the package on this machine.
 
-Times are those of this machine at this moment: of several rounds the quickest counts, since whatever else
-runs only ever slows. CPU seconds are what the process used, on all its threads.
+Each time is the fastest of several rounds, since other programs can only slow a round down. CPU seconds are
+those of the process, summed over its threads.
 """
 
 import os
@@ -28,25 +28,29 @@ from vcae.model.prosody import PRIOR
 from vcae.model.vocoder import griffin_lim
 
 LIVE_BLOCK = 0.02
-"""Seconds of a block of a live stream."""
+"""Length of a block of a live stream in seconds."""
 ROUNDS = 3
 START_UP_SECONDS = 3
+"""Length of the recording with which the start-up time of `vcae convert` is measured."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one way to run a chain: seconds per second of audio, by the clock and of the CPU."""
+    """Computing time for one second of audio."""
 
     what: str
     real_time_factor: float
+    """Wall-clock seconds."""
     cpu: float
+    """CPU seconds."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How long blocks of a live stream take, in milliseconds."""
+    """Percentiles of the computing time of a block of a live stream, in milliseconds."""
 
     seconds: float
+    """Length of a block."""
     p50: float
     p95: float
     p99: float
@@ -54,7 +58,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Bench:
-    """All figures. memory: peak of `vcae convert`, in MiB, by seconds of the recording."""
+    """All measurements."""
 
     machine: str
     torch: str
@@ -64,13 +68,14 @@ class Bench:
     speeds: Sequence[Speed]
     blocks: Blocks
     import_torch: float
-    """Seconds of a process that does nothing but import torch."""
+    """Seconds of a process that only imports torch."""
     convert_short: float
-    """Seconds of `vcae convert` for a file of START_UP_SECONDS, start to end."""
+    """Seconds of the whole process `vcae convert` for a file of START_UP_SECONDS."""
     memory: dict[int, float]
+    """Length of the recording in seconds -> peak memory of `vcae convert` in MiB."""
 
     def rows(self) -> list[list[str]]:
-        """What is measured, and how much it is."""
+        """A table of two columns: name and value."""
         rows = [["measured on", f"{self.machine}, torch {self.torch}"]]
         rows.append(["weights", f"{self.parameters / 1e6:.1f} M parameters, {self.weights_mib:.1f} MiB"])
         rows.append(["latency by construction", f"{self.latency_ms:.1f} ms"])
@@ -88,9 +93,9 @@ class Bench:
 
 
 def bench(weights: Path | None = None, seconds: Sequence[int] = (10, 600), quick: bool = False) -> Bench:
-    """Measure weights, the bundled ones if none are named, on a signal like a voice.
+    """Measure a folder of weights, by default the bundled ones, with a synthetic signal.
 
-    seconds: lengths of the recordings whose memory is measured. quick: little sound, one round.
+    seconds: lengths of the recordings for which memory is measured. quick: a short signal and one round.
     Raises CheckpointError.
     """
     folder = BUNDLED if weights is None else weights
@@ -99,18 +104,18 @@ def bench(weights: Path | None = None, seconds: Sequence[int] = (10, 600), quick
     threads = torch.get_num_threads()
     source = signal(length, converter.sample_rate)
     one = "one thread, blocks of a second"
-    speeds = [_speed(one, lambda: _stream(converter, source, 1.0), length, rounds, 1)]
+    speeds = [measure_speed(one, lambda: _stream(converter, source, 1.0), length, rounds, 1)]
     converter.trace()
     blocks = _blocks(converter, source)
     if threads > 1:
         every = f"{threads} threads, blocks of a second"
-        speeds.append(_speed(every, lambda: _stream(converter, source, 1.0), length, rounds, threads))
+        speeds.append(measure_speed(every, lambda: _stream(converter, source, 1.0), length, rounds, threads))
     if torch.cuda.is_available():
         on_gpu = load(weights, "cuda")
         what = f"{torch.cuda.get_device_name()}, blocks of a second"
-        speeds.append(_speed(what, lambda: _stream(on_gpu, source, 1.0), length, rounds, threads))
+        speeds.append(measure_speed(what, lambda: _stream(on_gpu, source, 1.0), length, rounds, threads))
     yardstick = "for comparison: Griffin-Lim alone, one thread"
-    speeds.append(_speed(yardstick, lambda: _griffin_lim(converter, source), length, rounds, 1))
+    speeds.append(measure_speed(yardstick, lambda: _griffin_lim(converter, source), length, rounds, 1))
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         short, memory = _processes(converter, weights, Path(name), seconds)
@@ -122,26 +127,26 @@ def bench(weights: Path | None = None, seconds: Sequence[int] = (10, 600), quick
         latency_ms=1000 * converter.stream(_voice(converter)).latency / converter.sample_rate,
         speeds=speeds,
         blocks=blocks,
-        import_torch=min(_run("import torch")[0] for _ in range(rounds)),
+        import_torch=min(run_script("import torch")[0] for _ in range(rounds)),
         convert_short=short,
         memory=memory,
     )
 
 
 def signal(seconds: float, sample_rate: int) -> Samples:
-    """Something like a voice: gliding harmonics under a formant, with pauses; always the same."""
+    """A speech-like signal: gliding harmonics under a formant, with pauses. It is deterministic."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     phase = 2 * np.pi * np.cumsum(130 + 30 * np.sin(2 * np.pi * 0.7 * t)) / sample_rate
     formants = [1 / (1 + ((130 * k - 600) / 400) ** 2) for k in range(1, 20)]
     wav = sum(level * np.cos(k * phase) for k, level in enumerate(formants, start=1))
-    spoken = np.sin(2 * np.pi * 0.8 * t).clip(0) ** 0.3  # syllables, more or less
+    syllables = np.sin(2 * np.pi * 0.8 * t).clip(0) ** 0.3
     hiss = np.random.default_rng(0).normal(size=len(t))
-    out: Samples = (0.08 * wav * spoken + 0.001 * hiss).astype(np.float32)
+    out: Samples = (0.08 * wav * syllables + 0.001 * hiss).astype(np.float32)
     return out
 
 
 def _voice(converter: Converter) -> Voice:
-    """Some voice; whose makes no difference to the time."""
+    """A random voice, since the time does not depend on the speaker."""
     config, generator = converter.autoencoder.config, torch.Generator().manual_seed(0)
     embedding = F.normalize(torch.randn(config.speaker_dim, generator=generator), dim=0)
     tokens = torch.randn(config.token_dim, config.tokens, generator=generator)
@@ -149,7 +154,7 @@ def _voice(converter: Converter) -> Voice:
 
 
 def _stream(converter: Converter, source: Samples, block: float) -> list[float]:
-    """Convert a source block by block; the seconds that each block took."""
+    """Convert a source block by block: seconds of each block."""
     stream = converter.stream(_voice(converter), level=LEVEL)
     size, times = round(block * converter.sample_rate), []
     for start in range(0, len(source) // size * size, size):
@@ -165,8 +170,8 @@ def _griffin_lim(converter: Converter, source: Samples) -> None:
     griffin_lim(converter.log_mel(wav), converter.autoencoder.config.mel)
 
 
-def _speed(what: str, work: Callable[[], object], seconds: float, rounds: int, threads: int) -> Speed:
-    """The quickest of some rounds, after one that does not count."""
+def measure_speed(what: str, work: Callable[[], object], seconds: float, rounds: int, threads: int) -> Speed:
+    """The fastest of `rounds` rounds of work on `seconds` of audio, after one round to warm up."""
     torch.set_num_threads(threads)
     work()
     clocks, cpus = [], []
@@ -188,7 +193,7 @@ def _blocks(converter: Converter, source: Samples) -> Blocks:
 def _processes(
     converter: Converter, weights: Path | None, folder: Path, seconds: Sequence[int]
 ) -> tuple[float, dict[int, float]]:
-    """Time of `vcae convert` for a short file, and its peak memory in MiB by seconds of sound."""
+    """Seconds of `vcae convert` for a short file, and its peak memory in MiB by length of the recording."""
     _voice(converter).save(folder / "some.voice")
     minute = signal(60, converter.sample_rate)
     options = [] if weights is None else ["--model", str(weights.resolve())]
@@ -197,30 +202,30 @@ def _processes(
         source = folder / "source.wav"
         whole = [minute] * (length // 60) + [minute[: length % 60 * converter.sample_rate]]
         write_blocks(source, whole, converter.sample_rate)
-        words = ["vcae", "convert", str(source), "--voice", str(folder / "some.voice")]
-        words += ["--out", str(folder / "out.wav"), *options]
-        return _run(f"import sys; sys.argv = {words!r}; from vcae.__main__ import main; main()")
+        args = ["vcae", "convert", str(source), "--voice", str(folder / "some.voice")]
+        args += ["--out", str(folder / "out.wav"), *options]
+        return run_script(f"import sys; sys.argv = {args!r}; from vcae.__main__ import main; main()")
 
     short = min(convert(START_UP_SECONDS)[0] for _ in range(2))
     return short, {length: convert(length)[1] for length in seconds}
 
 
-def _run(script: str) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of a script in a process of its own. Raises VcaeError where it fails."""
-    tell = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+def run_script(script: str) -> tuple[float, float]:
+    """Run a script in a new process: seconds and peak memory in MiB. Raises VcaeError if it fails."""
+    report_memory = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     begun = time.perf_counter()
     done = subprocess.run(  # noqa: S603 -- our own interpreter and script
-        [sys.executable, "-c", f"{script}\n{tell}"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"{script}\n{report_memory}"], capture_output=True, text=True, check=False
     )
     spent = time.perf_counter() - begun
     if done.returncode:
-        raise VcaeError(f"a process that was to be measured failed: {done.stderr.strip().splitlines()[-1]}")
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        raise VcaeError(f"the measured process failed: {done.stderr.strip().splitlines()[-1]}")
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS reports bytes, Linux KiB
     return spent, int(done.stdout.split()[-1]) * unit / 2**20
 
 
 def _cpu() -> str:
-    """The name of the processor and how many cores there are."""
+    """The name of the processor and the number of cores."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

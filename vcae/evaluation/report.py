@@ -1,6 +1,6 @@
-"""An evaluation as one HTML file that opens offline: numbers, pictures, and recordings to listen to.
+"""An evaluation as one HTML file that opens offline: scores, pictures and recordings.
 
-The page itself is `report.html` beside this file; here is worked out what it shows.
+This module computes the content; the template is `report.html` in the same folder.
 """
 
 import base64
@@ -29,43 +29,35 @@ from vcae.audio import Samples, read
 from vcae.errors import AudioError
 from vcae.evaluation.metrics.base import Features, Measure
 from vcae.evaluation.results import RESAMPLES, Evaluation, Result
+from vcae.evaluation.systems import SYSTEMS
 from vcae.files import check_output, replacing
 from vcae.model.config import MelConfig
 from vcae.model.mel import LogMel
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-KNOWN = {
-    "vcae": "conversion by the weights at hand",
-    "natural": "another recording of the target: nothing sounds more like the target",
-    "identity": "the source as it was: what another person's voice scores",
-    "reconstruct": "the source in its own voice: what encoder, decoder and vocoder lose without converting",
-    "vocoder": "the source's own mel through the vocoder: what the vocoder alone loses",
-    "griffinlim": "the source's own mel through Griffin-Lim, which has learned nothing",
-    "world": "WORLD with the source's pitch moved to the target's mean, which has learned nothing",
-}
-"""What the rows of the summary are, where they are of this package's own making."""
 SCALE = ("natural", "identity")
-"""The systems that put a score to scale; outlined in the histograms."""
-MAPPED = ("cosine to target", "closer-to-target rate", "WER", "DistillMOS", "F0 correlation")
-"""The measures with a heat map."""
-JUDGING = ("cosine to target", "WER", "DistillMOS", "DNSMOS", "F0 correlation", "MCD")
-"""The measures whose best, median and worst trial can be played: one of each metric."""
+"""Reference systems; the histograms show their outlines."""
+MAPPED = ("SECS to target", "closer-to-target rate", "WER", "DistillMOS", "F0 correlation")
+"""Measures with a heat map of speaker pairs."""
+RANKED = ("SECS to target", "WER", "DistillMOS", "DNSMOS", "F0 correlation", "MCD")
+"""Measures whose best, median and worst trial have players: one of each metric."""
 
 FAILURES_LISTED = 20
-FAILURES_HEARD = 3
+FAILURES_PLAYED = 3
 BINS = 24
 RATE = 16_000
+"""Sample rate in Hz of the players and mel pictures."""
 MAX_SECONDS = 30
-"""Longer recordings are played in part, so that the file stays small."""
+"""Longest clip of a player; the report holds only the first part of a longer recording."""
 LOUD, QUIET = 4.0, -5.0
-"""Log magnitudes at the ends of the colours of a mel picture."""
+"""Log magnitudes at the two ends of the colour scale of a mel picture."""
 
 
 def write_report(path: Path, evaluation: Evaluation) -> None:
-    """Write one HTML file (.html) that needs nothing else, about the first system before all others.
+    """Write one self-contained HTML file (.html). Its main system is the first of the evaluation.
 
-    The same evaluation gives the same bytes. A recording that cannot be read is told in its place.
+    The same evaluation gives the same bytes. A recording that cannot be read is replaced by the reason.
     Raises OutputError.
     """
     check_output(path, [".html"])
@@ -76,20 +68,20 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
 
 @dataclass(frozen=True)
 class Scale:
-    """A range of values that is drawn from one end to the other."""
+    """The range of values of an axis or a colour scale."""
 
     low: float
     high: float
     below: bool
-    """Whether there are lower values, which are drawn at the low end."""
+    """Whether there are lower values; they are drawn at the low end."""
     above: bool
 
     @classmethod
     def of(cls, values: Iterable[float], outliers: bool = True) -> "Scale":
-        """From the lowest to the highest finite value; never empty.
+        """The range of the finite values; never empty.
 
-        Without outliers, it reaches beyond the middle 80 % by at most three times their range, lest one odd
-        trial press all others together.
+        Without outliers, the range extends beyond the middle 80 % of the values by at most three times the
+        width of these 80 %, so that one extreme trial does not compress the others.
         """
         finite = np.array([value for value in values if np.isfinite(value)] or [0.0])
         low, high = float(finite.min()), float(finite.max())
@@ -102,44 +94,44 @@ class Scale:
         return cls(low, high, bool((finite < low).any()), bool((finite > high).any()))
 
     def __call__(self, value: float) -> float:
-        """Where a value lies: 0 at the low end to 1 at the high end."""
+        """The position of a value: 0 at the low end, 1 at the high end."""
         return float(np.clip((value - self.low) / (self.high - self.low), 0, 1))
 
 
 @dataclass(frozen=True)
 class Heat:
-    """A measure of every pair of speakers; nan where there is none."""
+    """A measure for every pair of speakers; nan where there are no scores."""
 
     measure: Measure
     cells: Array
-    """(S + 1, T + 1): a row for each source, a column for each target; the last ones are means."""
+    """(S + 1, T + 1): a row for each source, a column for each target; the last row and column are means."""
     failed: Array
-    """As many: how many trials of a pair failed."""
+    """(S + 1, T + 1): number of failed trials."""
     scale: Scale
-    """Of the pairs without a failure."""
+    """Range of the pairs without a failure."""
 
     def goodness(self, value: float) -> float:
-        """0 is the worst shown, 1 the best."""
-        where = self.scale(value)
-        return where if self.measure.higher_is_better else 1 - where
+        """The position of a value between the worst (0) and the best (1) end of the scale."""
+        position = self.scale(value)
+        return position if self.measure.higher_is_better else 1 - position
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How the trials of a system spread over a measure, and the outlines of others."""
+    """The distribution of a measure over the trials of the main system, and outlines of reference systems."""
 
     measure: Measure
     scale: Scale
     bars: list[tuple[float, float, int]]
     """Edges and count of each bin."""
     outlines: dict[str, list[float]]
-    """By system, the height of each bin; the highest is 1."""
+    """System -> height of each bin; the highest bin is 1."""
     median: float
 
 
 @dataclass(frozen=True)
-class Place:
-    """A voice on the map."""
+class Point:
+    """A recording on the map of embeddings."""
 
     x: float
     y: float
@@ -148,52 +140,52 @@ class Place:
 
 
 @dataclass(frozen=True)
-class VoiceMap:
-    """Voices in two dimensions; each unit is as long in both."""
+class EmbeddingMap:
+    """Speaker embeddings in two dimensions, with equal units on both axes."""
 
     width: float
     height: float
-    kept: float
-    """The share of the natural voices' variance that these two dimensions show."""
-    natural: list[Place]
-    converted: list[Place]
+    explained: float
+    """The share of the variance of the natural recordings that the two dimensions explain."""
+    natural: list[Point]
+    converted: list[Point]
     centres: dict[int, list[float]]
-    """Where the natural voices of a speaker have their mean."""
+    """Speaker -> mean of the natural recordings."""
     tops: dict[int, float]
-    """Where the uppermost of them is."""
+    """Speaker -> y of the uppermost natural recording, for the label."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording with its mel picture and player."""
+    """A recording with player and mel picture."""
 
     seconds: float
     sound: str
-    """As a data URI: MP3, which every browser plays."""
+    """A data URI: MP3, which every browser plays."""
     picture: str
-    """As a data URI: the mel, a pixel a frame."""
+    """A data URI: the mel spectrogram, one pixel for each frame."""
     cut: bool
-    """Whether it goes on for longer."""
+    """Whether the recording is longer than the clip."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A trial to look at and listen to."""
+    """A trial with players."""
 
     number: int
-    """Its place among the trials."""
+    """Index among the trials."""
     result: Result
     badges: list[str]
     clips: list[tuple[str, str, Clip | str]]
-    """What it is, the name of its file, and the recording or why there is none."""
-    said: str
-    """What the source says, by a human transcript or else by Whisper; "" if unknown."""
+    """Role, file name, and the recording or the reason why there is none."""
+    text: str
+    """The words of the source: the text of the trial, or else the Whisper transcript; "" if unknown."""
     transcript: list[tuple[str, str]]
-    """What Whisper transcribes of the conversion: "same", "wrong" or "lost", and words."""
+    """Words of the conversion compared with `text`: "same", "wrong" or "lost", and the words."""
 
     @property
     def longest(self) -> float:
-        """Seconds of its longest recording, which is as wide as there is room; 0 where there is none."""
+        """Seconds of the longest recording, which fills the width of the page; 0 without recordings."""
         return max((clip.seconds for _, _, clip in self.clips if isinstance(clip, Clip)), default=0.0)
 
 
@@ -212,7 +204,7 @@ def _template() -> Template:
 
 
 def _contents(evaluation: Evaluation) -> dict[str, Any]:
-    """All that the page shows, by the names it uses."""
+    """The variables of the template."""
     main = next(iter(evaluation.results))
     results = evaluation.results[main]
     summaries = {system: evaluation.summary(system) for system in evaluation.results}
@@ -220,14 +212,14 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
     sources = sorted({r.trial.source_speaker for r in results})
     targets = sorted({r.trial.target_speaker for r in results})
     speakers = sorted({*sources, *targets})
-    taken = [m for m in measures if m.name in summaries[main]]
+    scored = [m for m in measures if m.name in summaries[main]]
     beside = [s for s in SCALE if s in evaluation.results and s != main]
-    chosen, clips = _chosen(results, taken), _clips()
+    chosen, clips = _chosen(results, scored), _clips()
     return {
         "main": main,
         "results": results,
         "evaluation": evaluation,
-        "known": KNOWN,
+        "about_systems": {name: SYSTEMS[name].about for name in summaries if name in SYSTEMS},
         "measures": measures,
         "summaries": summaries,
         "scales": {
@@ -237,10 +229,10 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
         "targets": targets,
         "speakers": speakers,
         "short": dict(zip(speakers, _short(speakers), strict=True)),
-        "heats": [_heat(results, m, sources, targets) for m in taken if m.name in MAPPED],
-        "histograms": [h for m in taken if (h := _histogram(evaluation, m, main, beside))],
+        "heats": [_heat(results, m, sources, targets) for m in scored if m.name in MAPPED],
+        "histograms": [h for m in scored if (h := _histogram(evaluation, m, main, beside))],
         "beside": beside,
-        "maps": _voice_maps(evaluation, results, speakers),
+        "maps": _embedding_maps(evaluation, results, speakers),
         "chosen": chosen,
         "cards": [_card(evaluation, k, results[k], b, clips) for k, b in _badges(chosen, results).items()],
         "failed": {s: [r for r in rs if r.failure is not None] for s, rs in evaluation.results.items()},
@@ -257,7 +249,7 @@ def _number(value: float | None) -> str:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Names without the part that they all begin with, up to a separator."""
+    """Names without their common prefix, up to a separator."""
     shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 -- letter by letter
     start = len(shared.rstrip(ascii_letters + digits))
     return [name[start:] or name for name in names]
@@ -282,11 +274,11 @@ def _heat(
 def _histogram(
     evaluation: Evaluation, measure: Measure, main: str, beside: Sequence[str]
 ) -> Histogram | None:
-    """None where the main system has no score but for failures."""
+    """None where all scores of the main system are of failures."""
 
     def values(system: str) -> Array:
-        taken = [r for r in evaluation.results[system] if r.failure is None and measure.name in r.scores]
-        return np.array([r.scores[measure.name].value for r in taken])
+        scored = [r for r in evaluation.results[system] if r.failure is None and measure.name in r.scores]
+        return np.array([r.scores[measure.name].value for r in scored])
 
     shown = {system: x for system in (main, *beside) if len(x := values(system))}
     if main not in shown:
@@ -304,72 +296,72 @@ def _histogram(
     )
 
 
-def _voice_maps(
+def _embedding_maps(
     evaluation: Evaluation, results: Sequence[Result], speakers: Sequence[str]
-) -> dict[str, VoiceMap]:
-    """Whose eyes see the voices so -> a map; without those for which too little is known."""
-    codes = evaluation.codes
-    evaluated = [(r, r.voice) for r in results if r.voice is not None]
+) -> dict[str, EmbeddingMap]:
+    """Encoder -> map of its embeddings; an encoder with too few embeddings is left out."""
+    codes = evaluation.speaker_codes
+    embedded = [(r, r.embedding) for r in results if r.embedding is not None]
     coded = [(r, codes[r.audio]) for r in results if r.audio and r.audio in codes]
     maps = {
-        "the metric of speakers": _voice_map(evaluation.natural_voices, evaluated, results, speakers),
-        "vcae's own speaker encoder": _voice_map(codes, coded, results, speakers),
+        "Resemblyzer": _embedding_map(evaluation.natural_embeddings, embedded, results, speakers),
+        "the speaker encoder of vcae": _embedding_map(codes, coded, results, speakers),
     }
-    return {name: voice_map for name, voice_map in maps.items() if voice_map}
+    return {encoder: found for encoder, found in maps.items() if found}
 
 
-def _voice_map(
-    voices: Mapping[Path, Features],
-    spoken: Sequence[tuple[Result, Features]],
+def _embedding_map(
+    natural_embeddings: Mapping[Path, Features],
+    converted: Sequence[tuple[Result, Features]],
     results: Sequence[Result],
     speakers: Sequence[str],
-) -> VoiceMap | None:
-    """The two principal components of the natural voices, and in them the converted ones.
+) -> EmbeddingMap | None:
+    """Embeddings in the plane of the first two principal components of the natural recordings.
 
-    None where there are not three natural voices that differ.
+    None unless at least three natural embeddings differ.
     """
     owner: dict[Path, str] = {}
     for trial in (r.trial for r in results):
         owner |= dict.fromkeys([trial.source, *trial.source_references], trial.source_speaker)
-        theirs = [*trial.references, trial.target, trial.parallel]
-        owner |= {path: trial.target_speaker for path in theirs if path}
-    names = [path for path in voices if path in owner]
+        of_target = [*trial.references, trial.target, trial.parallel]
+        owner |= {path: trial.target_speaker for path in of_target if path}
+    names = [path for path in natural_embeddings if path in owner]
     if len(names) < 3:
         return None
-    natural = np.array([voices[path] for path in names], dtype=float)  # (N, E)
+    natural = np.array([natural_embeddings[path] for path in names], dtype=float)  # (N, E)
     mean = natural.mean(axis=0)
     _, strengths, axes = np.linalg.svd(natural - mean, full_matrices=False)
     if not strengths[1] > 1e-6:
         return None
-    points = (np.array([*natural, *(voice for _, voice in spoken)], dtype=float) - mean) @ axes[
+    points = (np.array([*natural, *(embedding for _, embedding in converted)], dtype=float) - mean) @ axes[
         :2
     ].T  # (N + M, 2)
     points -= points.min(axis=0)
     points /= points.max()  # the longer side is 1
     numbers = [speakers.index(owner[path]) for path in names]
-    numbers += [speakers.index(r.trial.target_speaker) for r, _ in spoken]
-    titles = [path.name for path in names] + [r.trial.id for r, _ in spoken]
-    places = [Place(x, y, n, t) for (x, y), n, t in zip(points.tolist(), numbers, titles, strict=True)]
-    own = np.array(numbers[: len(names)])
-    clouds = {n: points[: len(names)][own == n] for n in sorted(set(own.tolist()))}
-    return VoiceMap(
+    numbers += [speakers.index(r.trial.target_speaker) for r, _ in converted]
+    titles = [path.name for path in names] + [r.trial.id for r, _ in converted]
+    placed = [Point(x, y, n, t) for (x, y), n, t in zip(points.tolist(), numbers, titles, strict=True)]
+    speaker = np.array(numbers[: len(names)])
+    clouds = {n: points[: len(names)][speaker == n] for n in sorted(set(speaker.tolist()))}
+    return EmbeddingMap(
         width=float(points[:, 0].max()),
         height=float(points[:, 1].max()),
-        kept=float((strengths[:2] ** 2).sum() / (strengths**2).sum()),
-        natural=places[: len(names)],
-        converted=places[len(names) :],
+        explained=float((strengths[:2] ** 2).sum() / (strengths**2).sum()),
+        natural=placed[: len(names)],
+        converted=placed[len(names) :],
         centres={n: cloud.mean(axis=0).tolist() for n, cloud in clouds.items()},
         tops={n: float(cloud[:, 1].min()) for n, cloud in clouds.items()},
     )
 
 
 def _chosen(results: Sequence[Result], measures: Sequence[Measure]) -> dict[str, dict[str, int]]:
-    """By measure, the numbers of the best, the median and the worst trial.
+    """Measure name -> indices of the best, the median and the worst trial.
 
-    Failures share the worst score, so that they would hide the worst conversion; they are left out.
+    Failures are left out: all of them have the worst score and would hide the worst conversion.
     """
     chosen = {}
-    for measure in (m for m in measures if m.name in JUDGING):
+    for measure in (m for m in measures if m.name in RANKED):
         ranked = [k for k, r in enumerate(results) if r.failure is None and measure.name in r.scores]
         ranked.sort(key=lambda k: results[k].scores[measure.name].value, reverse=measure.higher_is_better)
         if ranked:
@@ -382,13 +374,13 @@ def _chosen(results: Sequence[Result], measures: Sequence[Measure]) -> dict[str,
 
 
 def _badges(chosen: dict[str, dict[str, int]], results: Sequence[Result]) -> dict[int, list[str]]:
-    """What each trial with a player was chosen for, by its number; the first failures last."""
+    """Index of a trial with players -> the reasons why it has them; the first failures come last."""
     badges: dict[int, list[str]] = {}
     for name, places in chosen.items():
         for place, k in places.items():
             badges.setdefault(k, []).append(f"{place} {name}")
     failed = [k for k, r in enumerate(results) if r.failure is not None]
-    return badges | {k: ["failure"] for k in failed[:FAILURES_HEARD]}
+    return badges | {k: ["failure"] for k in failed[:FAILURES_PLAYED]}
 
 
 def _card(
@@ -400,21 +392,21 @@ def _card(
 ) -> Card:
     trial = result.trial
     shown = [("Source", trial.source), ("Converted", result.audio), ("Target", trial.references[0])]
-    said = trial.text or evaluation.transcripts.get(trial.source, "")
+    text = trial.text or evaluation.source_transcripts.get(trial.source, "")
     return Card(
         number,
         result,
         badges,
         [(what, path.name if path else "", clip(path)) for what, path in shown],
-        said,
-        _compare(said, result.transcript),
+        text,
+        _compare(text, result.transcript),
     )
 
 
 def _compare(text: str, transcript: str) -> list[tuple[str, str]]:
-    """Words of the transcript ("same" or "wrong") and between them those of the text that are "lost".
+    """Words of the transcript, "same" or "wrong", and between them the "lost" words of the text.
 
-    All is "same" where nothing is known of what was text.
+    All words are "same" where the text is unknown.
     """
     left, right = (text or transcript).split(), transcript.split()
 
@@ -429,7 +421,7 @@ def _compare(text: str, transcript: str) -> list[tuple[str, str]]:
 
 
 def _clips() -> Clips:
-    """Reads recordings for the page, each file once; gives the reason where one cannot be read."""
+    """A function that reads a clip, each file once, or returns the reason why it cannot be read."""
     log_mel = LogMel(MelConfig(hop_length=320))  # 50 pixels a second
     palette = (colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
 

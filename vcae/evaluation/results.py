@@ -1,7 +1,7 @@
-"""What came of an evaluation: the scores of every trial, their means, and how sure these are."""
+"""Results of an evaluation: the scores of every trial, their means, and confidence intervals."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,48 +13,55 @@ from vcae.evaluation.trials import Trial
 from vcae.files import replacing
 
 RESAMPLES = 1000
+"""Bootstrap resamples for an interval."""
 Interval: TypeAlias = tuple[float, float, float]
-"""A mean and the ends of its 95 % interval."""
+"""A mean and the ends of its 95 % confidence interval."""
+
+
+def format_interval(interval: Interval | None) -> str:
+    """A table cell such as "0.77 [0.74, 0.79]"; empty for a measure without scores."""
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*interval) if interval else ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the metrics say of one recording of one system."""
+    """The scores of one recording that a system made for a trial."""
 
     trial: Trial
     system: str
     audio: Path | None
-    """The recording that was evaluated, or None where there is none."""
+    """The evaluated recording, or None if the system made none."""
     failure: str | None
-    """Why it counts as a failure: each score is then the worst there is."""
+    """Why the conversion failed, or None. Every score of a failure is the worst of its measure."""
     scores: dict[str, Score]
-    """By the name of the measure; those that could not be taken are left out."""
+    """By name of the measure; undefined measures are left out."""
     transcript: str = ""
-    voice: Features | None = None
-    """Its voice as the metric of speakers embeds it."""
+    """By Whisper."""
+    embedding: Features | None = None
+    """By Resemblyzer."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results, and what was evaluated how."""
+    """All results of an evaluation, with what the report shows beside them."""
 
     results: Mapping[str, Sequence[Result]]
     """By system, each in the order of the trials."""
     measures: Sequence[Measure]
     about: Mapping[str, str] = field(default_factory=dict)
-    """What was evaluated: weights, version, list."""
-    natural_voices: Mapping[Path, Features] = field(default_factory=dict)
-    """The voices of all natural recordings in the list, as the metric of speakers embeds them."""
-    codes: Mapping[Path, Features] = field(default_factory=dict)
-    """The speaker codes of these, and of what the first system made, by the converter's own encoder."""
-    transcripts: Mapping[Path, str] = field(default_factory=dict)
-    """What the metric of words hears in the sources that are English."""
+    """Names and values: trial list, version, weights, Whisper model."""
+    natural_embeddings: Mapping[Path, Features] = field(default_factory=dict)
+    """Resemblyzer embeddings of all natural recordings in the list."""
+    speaker_codes: Mapping[Path, Features] = field(default_factory=dict)
+    """Speaker codes, by the converter's encoder, of the natural recordings and of the first system's."""
+    source_transcripts: Mapping[Path, str] = field(default_factory=dict)
+    """Whisper transcripts of the English sources."""
 
     def summary(self, system: str) -> dict[str, Interval]:
-        """Weighted mean of each measure that was taken, with its interval.
+        """Weighted mean of each measure that has scores, with its interval: measure name -> interval.
 
-        From bootstrap resamples of the speakers, as sources and as targets at once: trials that share a
-        speaker are alike, so that resampling trials would promise too much.
+        The bootstrap resamples speakers, as sources and as targets at once. Trials that share a speaker are
+        correlated, so an interval from resampled trials would be too narrow.
         """
         results = self.results[system]
         speakers = sorted({s for r in results for s in (r.trial.source_speaker, r.trial.target_speaker)})
@@ -62,7 +69,7 @@ class Evaluation:
         draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
         sources = draws[:, [speakers.index(r.trial.source_speaker) for r in results]]
         targets = draws[:, [speakers.index(r.trial.target_speaker) for r in results]]
-        drawn = sources * targets  # (resamples, results): how often each trial is there
+        drawn = sources * targets  # (resamples, results): count of each trial
         summary: dict[str, Interval] = {}
         for measure in self.measures:
             missing = Score(0.0, 0.0)
@@ -77,27 +84,31 @@ class Evaluation:
         return summary
 
     def failures(self, system: str) -> int:
-        """How many conversions failed."""
+        """The number of failed conversions."""
         return sum(r.failure is not None for r in self.results[system])
 
-    def table(self) -> list[list[str]]:
-        """A head, and a row for each system; measures that no system has are left out."""
+    def table(self, measures: Collection[str] = ()) -> list[list[str]]:
+        """A head and one row for each system: means with intervals, and the number of failures.
+
+        measures: names of the columns, by default all measures. A measure without any score is left out.
+        """
         summaries = {system: self.summary(system) for system in self.results}
-        names = [m.name for m in self.measures if any(m.name in s for s in summaries.values())]
+        scored = [m.name for m in self.measures if any(m.name in s for s in summaries.values())]
+        names = [name for name in scored if name in measures or not measures]
         rows = [["", *names, "failures"]]
         for system, summary in summaries.items():
-            cells = [f"{v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" if (v := summary.get(n)) else "" for n in names]
+            cells = [format_interval(summary.get(name)) for name in names]
             rows.append([system, *cells, str(self.failures(system))])
         return rows
 
     def write_json(self, path: Path) -> None:
-        """Write every trial and the summary. Raises OutputError."""
+        """Write all trials, results and summaries. Raises OutputError."""
         with replacing(path) as unfinished:
             text = json.dumps(self.to_json(), indent=1, default=str, ensure_ascii=False)
             unfinished.write_text(text, encoding="utf-8")
 
     def to_json(self) -> dict[str, Any]:
-        """Every trial and the summary, as plain numbers and strings."""
+        """All trials, results and summaries as numbers and strings."""
 
         def result(r: Result) -> dict[str, Any]:
             return {

@@ -1,6 +1,10 @@
-"""The systems that can be evaluated: the converter, its parts, and reference systems."""
+"""The systems that can be evaluated: the converter, parts of it, and reference systems.
+
+`SYSTEMS` names and describes them; a method of `Systems` of the same name runs each.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -13,56 +17,78 @@ from vcae.errors import VcaeError
 from vcae.evaluation.trials import Trial
 from vcae.inference.converter import Converter
 from vcae.model.vocoder import griffin_lim
-from vcae.training.labels import f0_labels
 
 System: TypeAlias = Callable[[Trial], Audio]
-"""What speaks a trial. Raises VcaeError where it cannot."""
+"""Makes a recording for a trial. Raises VcaeError where it cannot."""
 
 
 class EvaluationError(VcaeError):
-    """An evaluation that cannot be made. One line that says what is wrong and what to do about it."""
+    """An evaluation that cannot be run. One line that says what is wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class SystemInfo:
+    """What a system is, for tables and reports."""
+
+    title: str
+    about: str
+
+
+SYSTEMS: Mapping[str, SystemInfo] = {
+    "vcae": SystemInfo("converted", "the source converted to the target voice by these weights"),
+    "natural": SystemInfo(
+        "natural target", "a natural recording of the target speaker: the upper bound of SECS to target"
+    ),
+    "identity": SystemInfo(
+        "source unchanged",
+        "the source recording: the SECS of different speakers, and the upper bound of all that is to be kept",
+    ),
+    "reconstruct": SystemInfo(
+        "reconstruction",
+        "the source encoded and decoded with its own speaker code: losses of all models",
+    ),
+    "vocoder": SystemInfo(
+        "copy synthesis", "the mel of the source through the vocoder: losses of the vocoder alone"
+    ),
+    "griffinlim": SystemInfo(
+        "Griffin-Lim", "the mel of the source through Griffin-Lim, which needs no training"
+    ),
+    "world": SystemInfo(
+        "WORLD", "WORLD with the F0 of the source scaled to the target's mean, which needs no training"
+    ),
+}
+"""Name on the command line -> description, in the order of tables."""
 
 
 class Systems:
-    """What can be evaluated, by name. The bundled weights, what bounds them from above, and from below.
-
-    Their methods are functions of a trial; all give sound at the converter's sample rate.
-    """
+    """Runs the systems of `SYSTEMS`, each a method of a trial. All output has the converter's sample rate."""
 
     def __init__(self, converter: Converter) -> None:
         self.converter = converter
         self.voice = lru_cache(maxsize=None)(lambda references: converter.voice(references))
-        self.by_name: Mapping[str, System] = {
-            "vcae": self.vcae,
-            "natural": self.natural,
-            "identity": self.identity,
-            "reconstruct": self.reconstruct,
-            "vocoder": self.vocoder,
-            "griffinlim": self.griffinlim,
-            "world": self.world,
-        }
+        self.by_name: Mapping[str, System] = {name: getattr(self, name) for name in SYSTEMS}
 
     def vcae(self, trial: Trial) -> Audio:
-        """Conversion by the weights at hand."""
+        """Convert the source to the voice of the references."""
         return self.converter.convert(trial.source, voice=self.voice(trial.references))
 
     def natural(self, trial: Trial) -> Audio:
-        """The target's own recording: nothing sounds more like the target."""
+        """Read a natural recording of the target."""
         if trial.target is None:
             raise EvaluationError("the list names no natural recording of the target")
         return read(trial.target, self.converter.sample_rate)
 
     def identity(self, trial: Trial) -> Audio:
-        """The source unchanged: what another person's voice scores."""
+        """Read the source."""
         return read(trial.source, self.converter.sample_rate)
 
     def reconstruct(self, trial: Trial) -> Audio:
-        """Encoded and decoded in the source's own voice: the plain autoencoder."""
+        """Encode and decode the source without changing the speaker."""
         return self.converter.reconstruct(trial.source)
 
     @torch.inference_mode()
     def vocoder(self, trial: Trial) -> Audio:
-        """The source's own mel through the vocoder: copy synthesis."""
+        """Copy synthesis: the mel of the source through the vocoder."""
         audio, mel = self._mel(trial)
         late = self.converter.autoencoder.config.delay
         prosody = self.converter.autoencoder.prosody(mel)[..., late:]  # in step with the mel
@@ -73,23 +99,25 @@ class Systems:
 
     @torch.inference_mode()
     def griffinlim(self, trial: Trial) -> Audio:
-        """The source's own mel through Griffin-Lim."""
+        """The mel of the source through Griffin-Lim."""
         audio, mel = self._mel(trial)
         wav = griffin_lim(mel, self.converter.autoencoder.config.mel)[0, 0]
         return Audio(wav[: len(audio.samples)].cpu().numpy(), audio.sample_rate)
 
     def _mel(self, trial: Trial) -> tuple[Audio, torch.Tensor]:
-        """The source and its mel (1, n_mels, T), with the silence behind it that all delays need."""
+        """The source and its mel (1, n_mels, T), padded at the end by the delay of the models."""
         audio = self.identity(trial)
         wav = np.pad(audio.samples, (0, self.converter.alignment.delay))
         return audio, self.converter.log_mel(torch.from_numpy(wav)[None, None].to(self.converter.device))
 
     def world(self, trial: Trial) -> Audio:
-        """WORLD analysis and synthesis with the source's F0 moved to the target's mean: no learning at all.
+        """WORLD analysis and synthesis, with the F0 of the source scaled to the target's mean.
 
         Morise et al., 2016; F0 by dio and stonemask.
         """
         import pyworld
+
+        from vcae.training.labels import f0_labels
 
         audio = self.identity(trial)
         hop = self.converter.autoencoder.config.mel.hop_length
@@ -106,10 +134,10 @@ class Systems:
         return Audio(np.pad(out, (0, max(0, len(x) - len(out))))[: len(x)], rate)
 
 
-def converted_by_others(folder: Path, trials: Sequence[Trial]) -> System:
-    """Files that any other system made, named as the trials are: ID.wav, or another kind of audio.
+def converted_files(folder: Path, trials: Sequence[Trial]) -> System:
+    """The files that another system made, named by trial: ID.wav, or another audio format.
 
-    Raises EvaluationError where there is none of them at all; a single one that is missing is a failure.
+    A missing file is a failed conversion. Raises EvaluationError if the folder has no file of any trial.
     """
     files = {path.stem: path for path in find_audio(folder)}
     if not any(trial.id in files for trial in trials):

@@ -1,11 +1,11 @@
-"""Trials: whose words to speak in whose voice, as a list that stays the same.
+"""Trials: fixed lists of conversions, each of one source recording to one target speaker.
 
-A list is a TSV file with a head and a conversion a line, so that any system can be given the same work.
-Its columns: `id` (names the converted file), `source` (a recording), `source_speaker`, `target_speaker`,
-`references` (recordings of the target, separated by ";"), and, where known: `source_references` (other
-recordings of the source's speaker), `target` (a natural recording of the target that is no reference),
-`parallel` (the target saying the source's sentence), `text` (what the source says), `language` (ISO 639;
-en where it is empty). Files are named from the list's own folder on.
+A list is a TSV file with a head and one trial in each line, so that every system runs the same conversions.
+Required columns: `id` (name of the converted file), `source` (a recording), `source_speaker`,
+`target_speaker`, `references` (recordings of the target, separated by ";"). Optional columns:
+`source_references` (other recordings of the source speaker), `target` (a natural recording of the target,
+not a reference), `parallel` (a recording of the target with the sentence of the source), `text` (of the
+source), `language` (of the source, ISO 639; default en). File names are relative to the folder of the list.
 """
 
 import csv
@@ -24,16 +24,16 @@ from vcae.files import check_output, replacing
 
 LIST_SEPARATOR = ";"
 MIN_SECONDS, MAX_SECONDS = 2.0, 12.0
-"""What is shorter is hard to metric, what is longer is slow."""
+"""Limits of a recording in a trial. Metrics are unreliable below and slow above."""
 
 
 class TrialError(VcaeError):
-    """A list of trials that cannot be used or made. One line that names the place and the mend."""
+    """A list of trials that cannot be read or made. One line that names the place and the remedy."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One conversion: the words of `source` in the voice of `references`."""
+    """One conversion: of `source` to the speaker of `references`."""
 
     id: str
     source: Path
@@ -41,17 +41,17 @@ class Trial:
     target_speaker: str
     references: tuple[Path, ...]
     source_references: tuple[Path, ...] = ()
-    """More of the source's speaker, as many as of the target's, so that both voices are known alike."""
+    """Other recordings of the source speaker, as many as `references`, so that both are estimated alike."""
     target: Path | None = None
-    """A natural recording of the target that is none of the references."""
+    """A natural recording of the target speaker that is not a reference."""
     parallel: Path | None = None
-    """The target saying what the source says."""
+    """A recording in which the target speaker says the sentence of the source."""
     text: str | None = None
     language: str = "en"
 
     @property
     def files(self) -> list[Path]:
-        """All recordings that it names."""
+        """All recordings of the trial."""
         single = [path for path in (self.source, self.target, self.parallel) if path]
         return [*single, *self.references, *self.source_references]
 
@@ -61,7 +61,7 @@ REQUIRED = COLUMNS[:5]
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """Read a list. Raises TrialError for one that is not there, not a list, or names what is not there."""
+    """Read a list. Raises TrialError if the list or one of its recordings is missing or malformed."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, delimiter="\t"))
@@ -78,7 +78,9 @@ def read_trials(path: Path) -> list[Trial]:
     for line, row in enumerate(rows[1:], start=2):
         where = f"{path}, line {line}"
         if len(row) != len(head):
-            raise TrialError(f"{where}: {len(row)} fields under {len(head)} columns; mend or remove the line")
+            raise TrialError(
+                f"{where}: {len(row)} fields under {len(head)} columns; correct or remove the line"
+            )
         trial = _parse(dict(zip(head, row, strict=True)), path.parent, where)
         if trial.id in lines:
             raise TrialError(
@@ -87,7 +89,7 @@ def read_trials(path: Path) -> list[Trial]:
         lines[trial.id] = line
         for recording in trial.files:
             if not recording.is_file():
-                raise TrialError(f"{where}: no such file: {recording}; mend the list, or make it again")
+                raise TrialError(f"{where}: no such file: {recording}; correct the list, or make it again")
         trials.append(trial)
     if not trials:
         raise TrialError(f"{path}: lists no trials; make a list with `vcae trials`")
@@ -122,18 +124,22 @@ def make_trials(
     language: str | None = None,
     seed: int = 0,
 ) -> list[Trial]:
-    """Every ordered pair of speakers, `per_pair` sentences each; the same list for the same arguments.
+    """Make trials of every ordered pair of speakers; the same arguments give the same list.
 
-    count: draw so many of these trials. references: how many recordings stand for a voice, never of the
-    sentence that is to be said. language: of the sources, if not any. Every speaker lends the same few
-    sources to all targets. Raises TrialError where there is too little to choose from, AudioError.
+    count: number of trials, drawn at random; default: all.
+    per_pair: sentences of each ordered pair. A speaker's sources are the same for all targets.
+    references: recordings of each speaker, none of which has the sentence of the source.
+    language: of the sources; default: any.
+    Raises TrialError where there are too few recordings, and AudioError.
     """
     rng = random.Random(seed)  # noqa: S311 -- reproducible, not secret
     by_speaker: dict[str, list[Utterance]] = {}
     for utterance in utterances:
         if utterance.labelled:
             by_speaker.setdefault(utterance.speaker, []).append(utterance)
-    speakers = [_Speaker(name, rng.sample(said, len(said))) for name, said in sorted(by_speaker.items())]
+    speakers = [
+        _Speaker(name, rng.sample(of_one, len(of_one))) for name, of_one in sorted(by_speaker.items())
+    ]
     if len(speakers) < 2:
         raise TrialError(f"{len(speakers)} labelled speakers; trials need two or more")
     trials = [
@@ -142,7 +148,7 @@ def make_trials(
         for trial in _pair(source, target, per_pair, references, language)
     ]
     if not trials:
-        raise TrialError(f"no speaker says anything in {language!r}; choose another --language")
+        raise TrialError(f"no speaker has recordings in {language!r}; choose another --language")
     if count is not None:
         if count > len(trials):
             raise TrialError(f"only {len(trials)} trials can be made, not {count}; raise --per-pair")
@@ -152,44 +158,44 @@ def make_trials(
 
 
 class _Speaker:
-    """A speaker's recordings of fitting length, in the order in which they are drawn."""
+    """The recordings of a speaker within the length limits, in drawing order; lengths are read as needed."""
 
     def __init__(self, name: str, utterances: Sequence[Utterance]) -> None:
         self.name = name
-        self.waiting = iter(utterances)
-        self.fitting: list[Utterance] = []
+        self._unread = iter(utterances)
+        self._usable: list[Utterance] = []
 
     def first(
         self, count: int, avoid: Sequence[Utterance] = (), language: str | None = None
     ) -> list[Utterance]:
-        """The first few that say nothing of what is to be avoided; fewer where there are no more."""
+        """The first `count` recordings that share no sentence with `avoid`, or fewer if there are no more."""
         found: list[Utterance] = []
         k = 0
         while len(found) < count:
-            if k == len(self.fitting) and not self._more():
+            if k == len(self._usable) and not self._more():
                 break
-            utterance = self.fitting[k]
+            utterance = self._usable[k]
             k += 1
             if language in (None, utterance.language) and not any(_same(utterance, a) for a in avoid):
                 found.append(utterance)
         return found
 
     def saying(self, sentence: Utterance) -> Utterance | None:
-        """The one that says the same, if there is one."""
+        """The recording of the same sentence, if there is one."""
         while self._more():
             pass
-        return next((u for u in self.fitting if _same(u, sentence)), None)
+        return next((u for u in self._usable if _same(u, sentence)), None)
 
     def _more(self) -> bool:
-        for utterance in self.waiting:
+        for utterance in self._unread:
             if MIN_SECONDS <= read(utterance.path).duration <= MAX_SECONDS:
-                self.fitting.append(utterance)
+                self._usable.append(utterance)
                 return True
         return False
 
 
 def _same(a: Utterance, b: Utterance) -> bool:
-    """Whether two recordings are of one sentence: by text, and by id within a corpus."""
+    """Whether two recordings have the same sentence: by text, or by id within a corpus."""
     by_text = bool(a.text and b.text) and _words(a.text) == _words(b.text)
     return by_text or (a.corpus == b.corpus and a.id == b.id and a.language == b.language)
 
@@ -201,29 +207,29 @@ def _words(text: str | None) -> list[str]:
 def _pair(
     source: _Speaker, target: _Speaker, count: int, references: int, language: str | None
 ) -> Iterable[Trial]:
-    for said in source.first(count, language=language):
-        own = source.first(references, avoid=[said])
-        voice = target.first(references, avoid=[said])
-        for speaker, got in ((source, own), (target, voice)):
-            if len(got) < references:
+    for utterance in source.first(count, language=language):
+        of_source = source.first(references, avoid=[utterance])
+        of_target = target.first(references, avoid=[utterance])
+        for speaker, found in ((source, of_source), (target, of_target)):
+            if len(found) < references:
                 raise TrialError(
                     f"{speaker.name}: has no {references} other recordings of {MIN_SECONDS:g} to "
                     f"{MAX_SECONDS:g} s; ask for fewer --references, or leave the speaker out"
                 )
-        parallel = target.saying(said)
-        natural = [parallel] if parallel else target.first(1, avoid=voice)
-        name = f"{source.name}-{said.id}-to-{target.name}"
+        parallel = target.saying(utterance)
+        natural = [parallel] if parallel else target.first(1, avoid=of_target)
+        name = f"{source.name}-{utterance.id}-to-{target.name}"
         yield Trial(
             id=re.sub(r"[^\w.-]+", ".", name),
-            source=said.path,
+            source=utterance.path,
             source_speaker=source.name,
             target_speaker=target.name,
-            references=tuple(u.path for u in voice),
-            source_references=tuple(u.path for u in own),
+            references=tuple(u.path for u in of_target),
+            source_references=tuple(u.path for u in of_source),
             target=natural[0].path if natural else None,
             parallel=parallel.path if parallel else None,
-            text=said.text,
-            language=said.language,
+            text=utterance.text,
+            language=utterance.language,
         )
 
 

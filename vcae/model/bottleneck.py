@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Code(NamedTuple):
@@ -103,7 +104,72 @@ class FSQ(Bottleneck):
         return self.quantiser.indices_to_codes(ids)
 
 
-BOTTLENECKS: dict[str, type[Bottleneck]] = {"continuous": Continuous, "vq": VQ, "fsq": FSQ}
+class Binary(Bottleneck):
+    """A few channels, each of which is -1 or 1: lookup-free quantisation (Yu et al., 2024).
+
+    Gradients pass straight through. In training, the loss makes bits certain for each frame, and all ids
+    equally frequent.
+    """
+
+    def __init__(self, dim: int, bits: int = 8, entropy_weight: float = 0.1) -> None:
+        super().__init__()
+        from vector_quantize_pytorch import LFQ
+
+        self.bits_per_frame = float(bits)
+        self.quantiser = LFQ(
+            dim=dim, codebook_size=2**bits, entropy_loss_weight=entropy_weight, channel_first=True
+        )
+
+    def forward(self, x: Tensor) -> Code:
+        """(B, D, T) -> Code."""
+        z, ids, loss = self.quantiser(x)
+        return Code(z, ids, loss)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, D, T)."""
+        return self.quantiser.indices_to_codes(ids)
+
+
+class OneHot(Bottleneck):
+    """One of `size` classes a frame, as a one-hot vector, and a learned vector for each class.
+
+    In training the class is drawn by the straight-through Gumbel-softmax (Jang et al., 2017), in eval it is
+    the most likely one. The loss is `usage_weight` times what the entropy of the mean distribution over the
+    classes lacks to its maximum, in nats, so that no class stays unused.
+    """
+
+    def __init__(
+        self, dim: int, size: int = 256, temperature: float = 1.0, usage_weight: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.bits_per_frame = math.log2(size)
+        self.temperature, self.usage_weight = temperature, usage_weight
+        self.classes = nn.Linear(dim, size)
+        self.embedding = nn.Linear(size, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Code:
+        """(B, D, T) -> Code."""
+        logits = self.classes(x.mT)  # (B, T, size)
+        if not self.training:
+            ids = logits.argmax(2)
+            return Code(self.decode(ids), ids, x.new_zeros(()))
+        one_hot = F.gumbel_softmax(logits, self.temperature, hard=True)  # (B, T, size)
+        mean = logits.softmax(2).mean((0, 1))
+        lacking = math.log(len(mean)) + (mean * (mean + 1e-9).log()).sum()
+        return Code(self.embedding(one_hot).mT, one_hot.argmax(2), self.usage_weight * lacking)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, D, T)."""
+        return F.embedding(ids, self.embedding.weight.T).mT
+
+
+BOTTLENECKS: dict[str, type[Bottleneck]] = {
+    "continuous": Continuous,
+    "vq": VQ,
+    "fsq": FSQ,
+    "binary": Binary,
+    "onehot": OneHot,
+}
 
 
 def bottleneck(kind: str, dim: int, **options: Any) -> Bottleneck:

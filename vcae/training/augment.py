@@ -1,10 +1,9 @@
-"""What is done to the speech that an encoder sees, so that it learns what to ignore.
+"""Random perturbations of speech, which teach an encoder what to ignore.
 
-Pure functions of a signal and a parameter an example, and a sampler that draws the parameters.
+`perturb_wav`, `perturb_mel` and `mask` draw a parameter for each example; the other functions take it.
 """
 
 import math
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -13,49 +12,24 @@ from torch.nn import functional as F
 
 from vcae.model.config import MelConfig
 from vcae.model.mel import cosines
+from vcae.training.config import MaskConfig, Ranges
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """How far each perturbation goes; pairs are (low, high).
-
-    pitch, envelope: factors on the frequencies of the harmonics and of the spectral envelope. eq_db: a
-    smooth curve between -eq_db and eq_db. snr_db: of the noise. low_hz, high_hz: where a high-pass and a
-    low-pass may cut. `share` of the examples get noise, a third of them mains hum, as many a high-pass, and
-    as many a low-pass.
-    """
-
-    pitch: tuple[float, float] = (0.7, 1.4)
-    envelope: tuple[float, float] = (0.8, 1.25)
-    eq_db: float = 10.0
-    snr_db: tuple[float, float] = (5.0, 40.0)
-    low_hz: tuple[float, float] = (0.0, 0.0)
-    high_hz: tuple[float, float] = (3000.0, 8000.0)
-    share: float = 0.3
-
-
-CONTENT = Ranges()
-"""What the content encoder sees: another pitch, another vocal tract, another microphone."""
-REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
-"""What the speaker encoder sees: the same voice over another microphone."""
-PROSODY = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), snr_db=(-3.0, 30.0), low_hz=(60.0, 500.0), share=0.75)
-"""What the prosody encoder hears: its own voice, in more noise than the others, and through telephones."""
-
-
-def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """Coloured noise or mains hum on some examples: (B, 1, N) -> (B, 1, N)."""
-    draws = torch.rand(3, len(wav), generator=generator, device=wav.device)
-    noise = colour(torch.randn(wav.shape, generator=generator, device=wav.device), 2 * draws[2])
-    noise = noise.where(draws[0, :, None, None] > ranges.share / 3, hum(noise, config, generator))
+def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, rng: torch.Generator) -> Tensor:
+    """Add coloured noise or mains hum to some examples: (B, 1, N) -> (B, 1, N)."""
+    draws = torch.rand(3, len(wav), generator=rng, device=wav.device)
+    flat, steep = ranges.noise_slope
+    noise = colour(torch.randn(wav.shape, generator=rng, device=wav.device), flat + draws[2] * (steep - flat))
+    noise = noise.where(draws[0, :, None, None] > ranges.share * ranges.hum, hum(noise, config, rng))
     low, high = ranges.snr_db
-    snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)
+    snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)  # inaudible
     return add_noise(wav, noise, snr)
 
 
-def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """Warps, equalisation and band limits: (B, n_mels, T) -> (B, n_mels, T)."""
+def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, rng: torch.Generator) -> Tensor:
+    """Warp, equalise and limit the band of a log-mel: (B, n_mels, T) -> (B, n_mels, T)."""
     batch = len(mel)
-    draws = 2 * torch.rand(6, batch, generator=generator, device=mel.device) - 1  # -1 to 1
+    draws = 2 * torch.rand(6, batch, generator=rng, device=mel.device) - 1  # -1 to 1
     pitch, envelope = (
         (b / a) ** (draw / 2) * (a * b) ** 0.5
         for (a, b), draw in zip((ranges.pitch, ranges.envelope), draws[:2], strict=True)
@@ -69,18 +43,21 @@ def perturb_mel(mel: Tensor, ranges: Ranges, config: MelConfig, generator: torch
             (ranges.low_hz, 0.0, *draws[4:]),
         )
     )
-    mel = mel + random_gain(mel, ranges, generator)
+    mel = mel + random_gain(mel, ranges.eq_db, rng)
     return band_limit(mel, low, high, config).clamp(min=math.log(config.floor))
 
 
-def random_gain(mel: Tensor, ranges: Ranges, generator: torch.Generator) -> Tensor:
-    """What another microphone adds to (B, n_mels, T), the same in all frames: (B, n_mels, 1)."""
-    curve = 2 * torch.rand(len(mel), 6, generator=generator, device=mel.device) - 1
-    return equaliser(ranges.eq_db * curve, mel.shape[1])
+def random_gain(mel: Tensor, eq_db: float, rng: torch.Generator) -> Tensor:
+    """The gain of another microphone for (B, n_mels, T), the same in all frames: (B, n_mels, 1).
+
+    A smooth curve between -eq_db and eq_db, as natural logarithm.
+    """
+    curve = 2 * torch.rand(len(mel), 6, generator=rng, device=mel.device) - 1
+    return equaliser(eq_db * curve, mel.shape[1])
 
 
 def add_noise(wav: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """Mix in noise at a signal-to-noise ratio: (B, 1, N), (B, 1, N), (B,) -> (B, 1, N)."""
+    """Add noise at a signal-to-noise ratio in dB: (B, 1, N), (B, 1, N), (B,) -> (B, 1, N)."""
     ratio = wav.square().mean(-1, keepdim=True) / noise.square().mean(-1, keepdim=True).clamp(min=1e-10)
     return wav + noise * (ratio * 10 ** (-snr_db[:, None, None] / 10)).sqrt()
 
@@ -92,22 +69,22 @@ def colour(noise: Tensor, slope: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum * frequency ** (-slope[:, None, None] / 2), n=noise.shape[-1])
 
 
-def hum(like: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """What the mains bring: 50 or 60 Hz and four overtones, each as it comes, like (B, 1, N) -> (B, 1, N)."""
-    draws = torch.rand(3, len(like), 5, 1, generator=generator, device=like.device)
+def hum(like: Tensor, config: MelConfig, rng: torch.Generator) -> Tensor:
+    """Mains hum in the shape of (B, 1, N): 50 or 60 Hz and four overtones of random level and phase."""
+    draws = torch.rand(3, len(like), 5, 1, generator=rng, device=like.device)
     hertz = torch.where(draws[0, :, :1] < 0.5, 50.0, 60.0) * torch.arange(1, 6, device=like.device)[:, None]
     cycles = hertz / config.sample_rate * torch.arange(like.shape[-1], device=like.device)  # (B, 5, N)
     return (draws[1] * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
 
 
 def equaliser(curve_db: Tensor, bands: int) -> Tensor:
-    """A smooth gain over the bands of a log-mel, from dB at even distances: (B, K) -> (B, bands, 1)."""
+    """A smooth gain of a log-mel, interpolated from K evenly spaced values in dB: (B, K) -> (B, bands, 1)."""
     gain = F.interpolate(curve_db.unsqueeze(1), bands, mode="linear", align_corners=True)
     return gain.transpose(1, 2) * 0.1151  # dB to natural log of a magnitude
 
 
 def band_limit(mel: Tensor, low_hz: Tensor, high_hz: Tensor, config: MelConfig) -> Tensor:
-    """Take away what is not between two frequencies, 6 dB a band: (B, n_mels, T), 2 x (B,) -> same."""
+    """Attenuate outside two frequencies, by 6 dB a band: (B, n_mels, T), 2 x (B,) -> (B, n_mels, T)."""
     hertz = _centres(config, mel.device)  # (n_mels,)
     band = torch.arange(len(hertz), device=mel.device)
     first, last = (torch.bucketize(x, hertz)[:, None] for x in (low_hz, high_hz))  # (B, 1)
@@ -115,12 +92,15 @@ def band_limit(mel: Tensor, low_hz: Tensor, high_hz: Tensor, config: MelConfig) 
     return mel - 0.69 * outside.unsqueeze(-1)
 
 
-def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
-    """SpecAugment (Park et al., 2019): two bands and a stretch a second at the mean: (B, n_mels, T)."""
+def mask(mel: Tensor, masks: MaskConfig, config: MelConfig, rng: torch.Generator) -> Tensor:
+    """Set bands and frames to the mean of speech (SpecAugment, Park et al., 2019): (B, n_mels, T) -> same."""
     batch, bands, frames = mel.shape
-    for axis, count, width in ((1, 2, bands // 5), (2, max(1, frames // 100), 12)):
+    for axis, count, width in (
+        (1, masks.bands, int(bands * masks.band_share)),
+        (2, max(1, frames // masks.frames_each), masks.frames),
+    ):
         size = mel.shape[axis]
-        draws = torch.rand(2, batch, count, 1, generator=generator, device=mel.device)
+        draws = torch.rand(2, batch, count, 1, generator=rng, device=mel.device)
         first = draws[0] * size
         at = torch.arange(size, device=mel.device)
         hidden = ((at >= first) & (at < first + draws[1] * width)).any(1)  # (B, size)
@@ -129,20 +109,20 @@ def mask(mel: Tensor, config: MelConfig, generator: torch.Generator) -> Tensor:
 
 
 QUEFRENCIES = 14
-"""So many of the lowest coefficients of a cepstrum hold the spectral envelope; harmonics are what is left."""
+"""The spectral envelope is the lowest coefficients of a cepstrum, so many; harmonics are in the others."""
 
 
 def warp(mel: Tensor, pitch: Tensor, envelope: Tensor, config: MelConfig) -> Tensor:
-    """Move harmonics and spectral envelope by a factor each, time untouched: (B, n_mels, T), 2 x (B,)."""
+    """Scale the frequencies of harmonics and envelope: (B, n_mels, T), 2 x (B,) factors -> (B, n_mels, T)."""
     basis = cosines(mel.shape[1], QUEFRENCIES, mel.device)  # (QUEFRENCIES, n_mels)
     smooth = torch.einsum("qm,qn,bnt->bmt", basis, basis, mel)
     return _stretch(smooth, envelope, config) + _stretch(mel - smooth, pitch, config)
 
 
 def _stretch(mel: Tensor, factor: Tensor, config: MelConfig) -> Tensor:
-    """What was at f goes to factor * f: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
+    """Move frequency f to factor * f: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
     hertz = _centres(config, mel.device)
-    mels = 2595 * torch.log10(1 + hertz / factor[:, None] / 700)  # where each band looks, (B, n_mels)
+    mels = 2595 * torch.log10(1 + hertz / factor[:, None] / 700)  # source of each band, (B, n_mels)
     spacing = 2595 * torch.log10(1 + hertz[:1] / 700)
     position = (mels / spacing - 1).clamp(0, len(hertz) - 1.001)
     below = position.floor().long()

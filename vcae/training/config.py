@@ -1,32 +1,338 @@
-"""How a stage is trained: budget, optimiser, schedule, logging."""
+"""Everything that can be set for a training stage, as nested frozen dataclasses.
 
-from dataclasses import dataclass
+Each field is a flag of a recipe and a field of the files that training writes. Sizes of the networks that
+are kept are in `vcae.model.config`; `RecogniserConfig` is beside its network.
+"""
+
+from dataclasses import dataclass, field
 from typing import Literal
+
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Training ends at `steps` or after `minutes` in all, whichever comes first."""
+    """Budget, optimiser, schedule and logging. Training ends at `steps` or `minutes`, whichever is first.
+
+    `progress` is the fraction of that budget that is spent, 0 to 1.
+    """
 
     steps: int | None = None
+    """Number of steps; None: no limit."""
     minutes: float | None = None
+    """Minutes of training in all, over all resumptions; None: no limit."""
     learning_rate: float = 1e-3
-    adversary_rate: float = 1.0
-    """Learning rate of the adversary, in the generator's."""
+    """Peak learning rate of AdamW (Loshchilov and Hutter, 2019)."""
+    discriminator_rate: float = 1.0
+    """Learning rate of the discriminator, as a multiple of the generator's."""
     warm_up: int = 300
+    """Steps over which the learning rate rises from zero, linearly."""
     decay: float = 0.75
-    """The progress at which the learning rate starts to fall, linearly to zero."""
+    """Progress at which the learning rate starts to fall, linearly to zero; 1: never."""
     betas: tuple[float, float] = (0.8, 0.99)
+    """Decay rates of AdamW's first and second moments."""
     weight_decay: float = 0.01
+    """Weight decay of AdamW."""
     clip: float = 1.0
+    """Largest norm of the gradient; larger gradients are scaled down to it."""
     ema: float = 0.999
+    """Decay of the exponential moving average of the weights, a step; lower during the first steps."""
     seed: int = 0
+    """Seed of batches, perturbations and noise."""
     checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints."""
     log_steps: int = 20
+    """Steps between entries of the training curves."""
     validate_steps: int = 500
+    """Steps between validations."""
     validate_batches: int = 4
-    precision: Literal["32-true", "bf16-mixed"] | None = None
-    """By default bf16-mixed on a GPU and 32-true elsewhere; bf16-mixed makes a CPU with AMX twice as fast."""
+    """Batches of a validation."""
+    precision: Precision | None = None
+    """None: bf16-mixed on a GPU, 32-true elsewhere. On a CPU with AMX, bf16-mixed is twice as fast."""
     record: bool = True
-    """On a GPU, record a step once as a CUDA graph and replay it: launching thousands of small kernels one by
-    one takes the processor longer than it takes the GPU to run them."""
+    """On a GPU, record a step as a CUDA graph and replay it, which avoids the launch of thousands of small
+    kernels by the processor."""
+
+
+BUDGET_AND_LOGGING = (
+    *("steps", "minutes", "checkpoint_minutes", "log_steps", "validate_steps", "validate_batches", "record"),
+)
+"""Fields of `TrainConfig` that a resumed run may change; the others determine the weights of each step."""
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How batches are cut from a bank."""
+
+    batch_size: int = 128
+    """Examples in a batch."""
+    seconds: float = 2.5
+    """Length of a source."""
+    reference_seconds: float = 3.0
+    """Length of a reference, other speech of the same speaker."""
+    speeds: tuple[float, ...] = (1.0, 0.82, 0.87, 0.91, 0.96, 1.04, 1.09, 1.15, 1.22)
+    """Playback speeds. Each makes a pseudo-speaker of each speaker; the first must be 1. Half of the examples
+    of a batch keep speed 1, the others draw from all speeds."""
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+    """Range of the gain of a source."""
+    power: float = 0.5
+    """A speaker is drawn in proportion to hours ** power."""
+    at_most: tuple[tuple[str, float], ...] = (("speechocean762", 0.25), ("speech-to-intent", 0.1))
+    """Prefixes of speaker names, each with the largest share of all draws for these speakers together. Keeps
+    a few big corpora of short or accented clips from crowding out the others."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges of the random perturbations of speech; pairs are (low, high)."""
+
+    pitch: tuple[float, float] = (0.7, 1.4)
+    """Factor on the frequencies of the harmonics."""
+    envelope: tuple[float, float] = (0.8, 1.25)
+    """Factor on the frequencies of the spectral envelope."""
+    eq_db: float = 10.0
+    """Gain of a smooth equaliser curve, between -eq_db and eq_db."""
+    snr_db: tuple[float, float] = (5.0, 40.0)
+    """Signal-to-noise ratio of the examples with noise."""
+    noise_slope: tuple[float, float] = (0.0, 2.0)
+    """Noise has a power spectrum of 1 / f ** slope."""
+    low_hz: tuple[float, float] = (0.0, 0.0)
+    """Cut-off frequency of the high-pass."""
+    high_hz: tuple[float, float] = (3000.0, 8000.0)
+    """Cut-off frequency of the low-pass."""
+    share: float = 0.3
+    """Share of the examples with noise; also of those with a high-pass, and of those with a low-pass."""
+    hum: float = 1 / 3
+    """Share of the noisy examples whose noise is mains hum."""
+
+
+CONTENT = Ranges()
+"""Input of the content encoder: another pitch, another vocal tract, another microphone."""
+REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
+"""Input of the speaker encoder: the same voice over another microphone."""
+PROSODY = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), snr_db=(-3.0, 30.0), low_hz=(60.0, 500.0), share=0.75)
+"""Input of the prosody encoder: the same voice, in more noise than the others, and over telephones."""
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Masks over bands and frames (SpecAugment, Park et al., 2019)."""
+
+    bands: int = 2
+    """Number of masks over bands."""
+    band_share: float = 0.2
+    """Largest width of a mask over bands, as a share of all bands."""
+    frames_each: int = 100
+    """There is one mask over frames for so many frames."""
+    frames: int = 12
+    """Largest width of a mask over frames."""
+
+
+# The recogniser
+
+
+@dataclass(frozen=True)
+class RecogniserLossWeights:
+    """Weights of the losses of the recogniser's stage."""
+
+    phones: float = 1.0
+
+
+@dataclass(frozen=True)
+class RecogniserStageConfig:
+    """Training of the phone recogniser."""
+
+    content: Ranges = CONTENT
+    """Perturbation of the input."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Masks on the input."""
+    label_smoothing: float = 0.1
+    """Label smoothing of the cross-entropy; alignments are off by a frame now and then."""
+    loss_weights: RecogniserLossWeights = field(default_factory=RecogniserLossWeights)
+
+
+# The encoders
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Training-only networks on top of the encoders, see `vcae.training.heads`."""
+
+    phone_width: int = 128
+    """Hidden channels of the phone classifier."""
+    margin: float = 0.2
+    """Angular margin of the speaker classification, in radians."""
+    margin_scale: float = 30.0
+    """Factor on the cosines of the speaker classification."""
+    classifier_width: int = 128
+    """Hidden channels of the speaker classifier on the content code."""
+    classifier_scale: float = 10.0
+    """Factor on the cosines of the speaker classifier."""
+    chance: float = 0.95
+    """The encoder is rewarded up to this share of the speaker classifier's loss at chance."""
+
+
+@dataclass(frozen=True)
+class EncodersLossWeights:
+    """Weights of the losses of the encoders' stage."""
+
+    sketch: float = 1.0
+    """L1 of the spectral envelope, predicted from the content code and the speaker embedding."""
+    pitch: float = 0.1
+    """Cross-entropy of F0."""
+    voicing: float = 0.2
+    """Cross-entropy of voicing."""
+    margin: float = 0.1
+    """Speaker classification of the embedding with an angular margin."""
+    speaker_classifier: float = 1.0
+    """Loss of the speaker classifier on the content code."""
+    speaker_adversary: float = 2.0
+    """Loss of the content encoder for what the speaker classifier finds."""
+    phones: float = 0.5
+    """Cross-entropy of labelled phones, predicted from the content code."""
+    phone_distillation: float = 2.0
+    """Divergence of those phones from the recogniser's."""
+    bottleneck: float = 1.0
+    """The bottleneck's own loss."""
+
+
+@dataclass(frozen=True)
+class EncodersStageConfig:
+    """Training of the encoders without the decoder."""
+
+    content: Ranges = CONTENT
+    """Perturbation of the content encoder's input."""
+    reference: Ranges = REFERENCE
+    """Perturbation of the speaker encoder's input."""
+    prosody: Ranges = PROSODY
+    """Perturbation of the prosody encoder's input."""
+    recogniser_eq_db: float = REFERENCE.eq_db
+    """Gain of the equaliser before the recogniser."""
+    sketch_width: int = 192
+    """Hidden channels of the network that predicts the spectral envelope."""
+    loss_weights: EncodersLossWeights = field(default_factory=EncodersLossWeights)
+
+
+# The autoencoder
+
+
+@dataclass(frozen=True)
+class AutoencoderMilestones:
+    """Progress, 0 to 1, at which parts of the autoencoder's stage start."""
+
+    discriminator: float = 0.375
+    """The discriminator is trained."""
+    adversarial: float = 0.375
+    """The decoder is trained against it."""
+    conversion: float = 0.375
+    """Half of the batch is decoded with another speaker."""
+
+
+@dataclass(frozen=True)
+class AutoencoderLossWeights:
+    """Weights of the losses of the autoencoder's stage."""
+
+    mel: float = 1.5
+    """L1 of the standardised mel."""
+    loudness: float = 4.0
+    """L1 of loudness."""
+    envelope: float = 1.0
+    """L1 of the spectral envelope."""
+    decoded_pitch: float = 0.2
+    """Cross-entropy of the F0 that the prosody encoder predicts from the decoded mel."""
+    decoded_voicing: float = 0.4
+    """The same for voicing."""
+    margin: float = 0.1
+    """Speaker classification of the embedding with an angular margin."""
+    speaker_classifier: float = 1.0
+    """Loss of the speaker classifier on the content code."""
+    speaker_adversary: float = 2.0
+    """Loss of the content encoder for what the speaker classifier finds."""
+    phones: float = 0.5
+    """Cross-entropy of labelled phones, predicted from the content code."""
+    phone_distillation: float = 2.0
+    """Divergence of those phones from the recogniser's."""
+    bottleneck: float = 1.0
+    """The bottleneck's own loss."""
+    recogniser_features: float = 4.0
+    """L1 of the recogniser's features, of mels decoded with their own speaker."""
+    adversarial: float = 0.1
+    """Hinge loss of the decoder against the discriminator."""
+    feature_matching: float = 0.5
+    """L1 of the discriminator's features."""
+    target_speaker: float = 2.0
+    """1 - cosine of converted mels to their target speaker."""
+    source_speaker: float = 2.0
+    """What converted mels are nearer to their source speaker than the target speaker is."""
+    converted_features: float = 2.0
+    """L1 of the recogniser's later features, of converted mels."""
+    phone_kl: float = 2.0
+    """Divergence of the recogniser's phones of converted mels from those of their sources."""
+    discriminator: float = 1.0
+    """Hinge loss of the discriminator."""
+
+
+@dataclass(frozen=True)
+class AutoencoderStageConfig:
+    """Training of encoders and decoder together."""
+
+    content: Ranges = CONTENT
+    """Perturbation of the content encoder's input."""
+    reference: Ranges = REFERENCE
+    """Perturbation of the speaker encoder's input."""
+    recogniser_eq_db: float = REFERENCE.eq_db
+    """Gain of the equaliser before the recogniser."""
+    discriminator_channels: int = 32
+    """Channels of the discriminator's first layer."""
+    speaker_ema_rate: float = 0.01
+    """Share by which the averaged speaker encoders move towards the trained one in a step."""
+    milestones: AutoencoderMilestones = field(default_factory=AutoencoderMilestones)
+    loss_weights: AutoencoderLossWeights = field(default_factory=AutoencoderLossWeights)
+
+
+# The vocoder
+
+
+@dataclass(frozen=True)
+class VocoderMilestones:
+    """Progress, 0 to 1, at which parts of the vocoder's stage start.
+
+    The discriminator starts first: an untrained one is soon fooled for good.
+    """
+
+    discriminator: float = 0.3
+    """The discriminator is trained."""
+    adversarial: float = 0.35
+    """The vocoder is trained against it."""
+
+
+@dataclass(frozen=True)
+class VocoderLossWeights:
+    """Weights of the losses of the vocoder's stage."""
+
+    stft: float = 1.0
+    """Distance of STFT magnitudes."""
+    mel: float = 20.0
+    """L1 of log-mels of several resolutions."""
+    adversarial: float = 1.0
+    """Hinge loss of the vocoder against the discriminator."""
+    feature_matching: float = 2.0
+    """L1 of the discriminator's features."""
+    discriminator: float = 1.0
+    """Hinge loss of the discriminator."""
+
+
+@dataclass(frozen=True)
+class VocoderStageConfig:
+    """Training of the vocoder."""
+
+    stft_sizes: tuple[int, ...] = (256, 512, 1024)
+    """Windows of the STFT loss, in samples."""
+    mel_sizes: tuple[tuple[int, int], ...] = ((128, 20), (256, 40), (1024, 100), (2048, 160))
+    """Window in samples and number of bands of each mel in the mel loss, beside the front end's own."""
+    discriminator_sizes: tuple[int, ...] = (320, 640, 1280)
+    """Windows of the discriminator's STFTs, in samples."""
+    discriminator_channels: int = 32
+    """Channels of the discriminator."""
+    milestones: VocoderMilestones = field(default_factory=VocoderMilestones)
+    loss_weights: VocoderLossWeights = field(default_factory=VocoderLossWeights)

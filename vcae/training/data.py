@@ -1,11 +1,12 @@
-"""Training data: a whole corpus in memory, and batches cut from it on whatever device trains.
+"""Training data: a whole corpus in memory, and batches cut from it on the device that trains.
 
-A `Bank` holds every recording as 16-bit samples in one long tensor, a speaker's recordings side by side,
-with F0 labels along. Tens of hours fit into a few GB, so on a GPU the bank lives there, and cropping,
-changing speed and making mels never wait for a data loader.
+A `Bank` holds every recording as 16-bit samples in one long tensor, with labels of F0 and phones; the
+recordings of a speaker follow one another. Tens of hours take a few GB, so that a GPU can hold the bank, and
+no step waits for a data loader.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vcae.files import load_tensors, save_tensors
+from vcae.training.config import SamplerConfig
 
 
 class Batch(NamedTuple):
@@ -21,8 +23,7 @@ class Batch(NamedTuple):
 
     source: (B, 1, N). reference: (B, 1, R), other speech of the same speaker. f0: (B, N / hop) in Hz, zero
     where unvoiced, frame t at sample hop * t. speaker: (B,) index, -1 where unknown. phones: (B, N / 2 hop)
-    indices at half the frame rate, -1 where unknown. Speed changes are folded into `speaker`: a recording
-    played faster is another speaker.
+    indices at half the frame rate, -1 where unknown. Each speed of a speaker is a speaker of its own.
     """
 
     source: Tensor
@@ -34,10 +35,11 @@ class Batch(NamedTuple):
 
 @dataclass
 class Bank:
-    """Every recording of a corpus. Samples are int16; recordings of a speaker follow one another.
+    """Every recording of a corpus: U recordings of S speakers, those of a speaker following one another.
 
-    starts: (U + 1,) first sample of each recording, whole hops. speakers: (U,) speaker of each. phones: one
-    label for two hops, -1 where unknown. labelled: (S,) whether the speaker is known at all.
+    samples: (N,) int16. f0: (N / hop,) in Hz, zero where unvoiced. phones: (N / 2 hop,) indices, -1 where
+    unknown. starts: (U + 1,) first sample of each recording, multiples of 2 hop. speakers: (U,) index of the
+    speaker. labelled: (S,) whether the speaker's name is that of a person. ids, texts: of each recording.
     """
 
     samples: Tensor
@@ -59,8 +61,15 @@ class Bank:
 
     @property
     def hours(self) -> float:
-        """How much there is."""
+        """Hours of speech."""
         return len(self.samples) / self.sample_rate / 3600
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that identify the data: a hash of ids, speakers, texts, lengths and rates."""
+        content = [self.sample_rate, self.hop_length, self.speaker_names, self.ids, self.texts]
+        content += [self.starts.tolist(), self.speakers.tolist(), self.labelled.tolist()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write everything as one safetensors file."""
@@ -81,32 +90,32 @@ class Bank:
             setattr(self, name, getattr(self, name).to(device))
         return self
 
-    def speaker_weights(self, power: float = 0.3, at_most: dict[str, float] | None = None) -> Tensor:
+    def speaker_probabilities(self, power: float = 0.3, at_most: dict[str, float] | None = None) -> Tensor:
         """How often each speaker is drawn, (S,), sums to 1: in proportion to hours ** power.
 
-        `at_most` caps the share of all speakers whose name starts with a prefix.
+        at_most: prefix of speaker names -> largest share of all draws for these speakers together.
         """
-        weights = (self.runs[1:] - self.runs[:-1]).double().cpu().clamp(min=1) ** power
-        weights /= weights.sum()
+        shares = (self.runs[1:] - self.runs[:-1]).double().cpu().clamp(min=1) ** power
+        shares /= shares.sum()
         groups = [
             (share, torch.tensor([name.startswith(prefix) for name in self.speaker_names]))
             for prefix, share in (at_most or {}).items()
         ]
-        free = torch.ones_like(weights, dtype=torch.bool)
-        # What one cap takes away may lift another group over its own, so until none is over.
-        while over := [(s, g) for s, g in groups if (g & free).any() and weights[g].sum() > s]:
+        free = torch.ones_like(shares, dtype=torch.bool)
+        # A cap raises the shares of all others, perhaps over their own cap, so repeat until none is over.
+        while over := [(s, g) for s, g in groups if (g & free).any() and shares[g].sum() > s]:
             for share, group in over:
-                weights[group] *= share / weights[group].sum()
+                shares[group] *= share / shares[group].sum()
                 free &= ~group
             if free.any():
-                weights[free] *= (1 - weights[~free].sum()) / weights[free].sum()
-        return (weights / weights.sum()).to(self.samples.device)
+                shares[free] *= (1 - shares[~free].sum()) / shares[free].sum()
+        return (shares / shares.sum()).to(self.samples.device)
 
     def cut(self, speaker: Tensor, start: Tensor, rate: Tensor, length: int) -> Tensor:
-        """Speech of each speaker from a fraction of what there is: -> (B, 1, length) in [-1, 1].
+        """Cut speech of each speaker: -> (B, 1, length) in [-1, 1].
 
-        speaker (B,), start (B,) in samples from the speaker's first, rate (B,) the speed (cubic
-        interpolation). What runs over the end goes on at the start.
+        speaker: (B,). start: (B,) in samples from the speaker's first. rate: (B,) playback speed, by cubic
+        interpolation. A cut that reaches the speaker's last sample continues at the first.
         """
         begin = self.runs[speaker][:, None]
         run = (self.runs[speaker + 1] - self.runs[speaker])[:, None]
@@ -117,57 +126,54 @@ class Bank:
         def sample(offset: int) -> Tensor:
             return self.samples[begin + (whole.long() + offset) % run].float()
 
-        a, b, c, d = (sample(k) for k in (-1, 0, 1, 2))  # Catmull and Rom's spline
+        a, b, c, d = (sample(k) for k in (-1, 0, 1, 2))  # Catmull-Rom spline
         y = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
         return y.unsqueeze(1) / 32768
 
-    def labels(self, of: Tensor, speaker: Tensor, start: Tensor, step: Tensor, length: int) -> Tensor:
-        """Labels along a cut: `of` is f0 or phones, start and step in its frames -> (B, length)."""
-        hop = len(self.samples) // len(of)
+    def labels(self, track: Tensor, speaker: Tensor, start: Tensor, step: Tensor, length: int) -> Tensor:
+        """Labels along a cut: `track` is f0 or phones, start and step are in its frames -> (B, length)."""
+        hop = len(self.samples) // len(track)
         begin = self.runs[speaker][:, None] // hop
         run = ((self.runs[speaker + 1] - self.runs[speaker]) // hop)[:, None]
         at = start[:, None] + torch.arange(length, device=start.device) * step[:, None]
-        return of[begin + at.round().long() % run]
+        return track[begin + at.round().long() % run]
 
 
-@dataclass
 class Sampler:
-    """Draws batches from a bank; the batch of a step depends on nothing but its generator.
+    """Draws batches from a bank. A batch depends on nothing but its random generator.
 
-    weights: how often each speaker is drawn, as `Bank.speaker_weights` gives it. seconds, reference_seconds:
-    lengths of the crops. speeds: what is drawn from for pseudo-speakers, each a
-    new speaker; the first must be 1. rates: the speeds, where the bank is by now.
+    speaker_probabilities: how often each speaker is drawn, (S,); by default the bank's, by `config`.
     """
 
-    bank: Bank
-    weights: Tensor
-    batch_size: int
-    seconds: float
-    reference_seconds: float
-    speeds: Sequence[float] = (1.0, 0.82, 0.87, 0.91, 0.96, 1.04, 1.09, 1.15, 1.22)
-    gain_db: tuple[float, float] = (-12.0, 6.0)
-    rates: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rates = torch.tensor(self.speeds, device=self.bank.samples.device)
+    def __init__(
+        self, bank: Bank, config: SamplerConfig, speaker_probabilities: Tensor | None = None
+    ) -> None:
+        self.bank = bank
+        self.config = config
+        self.speaker_probabilities = (
+            bank.speaker_probabilities(config.power, dict(config.at_most))
+            if speaker_probabilities is None
+            else speaker_probabilities
+        )
+        self.rates = torch.tensor(config.speeds, device=bank.samples.device)  # read by a recorded step
 
     @property
     def speakers(self) -> int:
-        """How many there are, pseudo-speakers counted."""
-        return len(self.bank.speaker_names) * len(self.speeds)
+        """Number of speakers, pseudo-speakers included."""
+        return len(self.bank.speaker_names) * len(self.config.speeds)
 
-    def batch(self, generator: torch.Generator) -> Batch:
+    def batch(self, rng: torch.Generator) -> Batch:
         """Draw one batch, on the generator's device, where the bank must be."""
-        bank, hop = self.bank, self.bank.hop_length
+        bank, config, hop = self.bank, self.config, self.bank.hop_length
+        size, speeds = config.batch_size, len(config.speeds)
         grid = 2 * hop  # sources start on a whole code frame, so that labels stay in step
-        length = round(self.seconds * bank.sample_rate) // grid * grid
-        other = round(self.reference_seconds * bank.sample_rate) // grid * grid
-        on: dict[str, Any] = {"generator": generator, "device": generator.device}
-        speaker = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
-        draws = torch.rand(3, self.batch_size, dtype=torch.float64, **on)
-        # Half the batch is left as it is.
-        which = torch.randint(2 * len(self.speeds), (self.batch_size,), **on)
-        which = which.where(which < len(self.speeds), 0)
+        length = round(config.seconds * bank.sample_rate) // grid * grid
+        other = round(config.reference_seconds * bank.sample_rate) // grid * grid
+        on: dict[str, Any] = {"generator": rng, "device": rng.device}
+        speaker = torch.multinomial(self.speaker_probabilities, size, replacement=True, generator=rng)
+        draws = torch.rand(3, size, dtype=torch.float64, **on)
+        which = torch.randint(2 * speeds, (size,), **on)
+        which = which.where(which < speeds, 0)  # half the batch keeps speed 1
         rate = self.rates[which]
 
         run = bank.runs[speaker + 1] - bank.runs[speaker]
@@ -175,11 +181,11 @@ class Sampler:
         source_run = (length * rate).double()
         free = (run - source_run - (other * rate).double()).clamp(min=0)
         elsewhere = start + source_run + draws[1] * free
-        low, high = self.gain_db
+        low, high = config.gain_db
         gain = 10 ** ((low + draws[2] * (high - low)) / 20).float()[:, None, None]
         f0 = bank.labels(bank.f0, speaker, start / hop, rate, length // hop).float() * rate[:, None]
         phones = bank.labels(bank.phones, speaker, start / grid, rate, length // grid).long()
-        label = (speaker * len(self.speeds) + which).where(bank.labelled[speaker], -1)
+        label = (speaker * speeds + which).where(bank.labelled[speaker], -1)
         return Batch(
             (bank.cut(speaker, start, rate, length) * gain).clamp(-1, 1),
             bank.cut(speaker, elsewhere, rate, other),

@@ -1,4 +1,4 @@
-"""The adversaries of training: they tell natural mels and sound from generated ones."""
+"""Discriminators: networks that score natural mels and waveforms high and generated ones low."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from vcae.training.losses import Scores
 
 
 def _convolutions(layers: Sequence[tuple[int, int, tuple[int, int], tuple[int, int]]]) -> nn.ModuleList:
-    """2-D convolutions, each (in, out, kernel, stride), padded to keep what the stride leaves."""
+    """2-D convolutions, each (in, out, kernel, stride), padded by half a kernel."""
     return nn.ModuleList(
         weight_norm(nn.Conv2d(i, o, k, s, padding=(k[0] // 2, k[1] // 2))) for i, o, k, s in layers
     )
 
 
 class MelDiscriminator(nn.Module):
-    """Judges patches of a mel, knowing the speaker (projection, Miyato and Koyama, 2018).
+    """Scores patches of a mel, given the speaker (projection discriminator, Miyato and Koyama, 2018).
 
     mel (B, n_mels, T) standardised, speaker (B, E) -> one score map (B, patches).
     """
@@ -45,14 +45,14 @@ class MelDiscriminator(nn.Module):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)
             features.append(x)
-        known = (x * self.speaker(speaker)[:, :, None, None]).sum(1, keepdim=True) / x.shape[1] ** 0.5
-        return [(self.score(x) + known).flatten(1)], features
+        projection = (x * self.speaker(speaker)[:, :, None, None]).sum(1, keepdim=True) / x.shape[1] ** 0.5
+        return [(self.score(x) + projection).flatten(1)], features
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Judges complex STFTs at several resolutions (as EnCodec, Defossez et al., 2022).
+    """Scores complex STFTs of several resolutions (as EnCodec, Defossez et al., 2022).
 
-    wav (B, 1, N) -> a score map a resolution.
+    wav (B, 1, N) -> one score map (B, patches) for each resolution. sizes: windows in samples.
     """
 
     def __init__(self, sizes: Sequence[int] = (320, 640, 1280), channels: int = 32) -> None:

@@ -1,13 +1,16 @@
 """Training labels: F0 and phones of recordings, and the bank that holds them."""
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from vcae.audio import LEVEL, loudness, read
 from vcae.corpora.phones import PHONES, align_phones
@@ -16,12 +19,15 @@ from vcae.errors import AudioError
 from vcae.model.config import MelConfig
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
 from vcae.training.data import Bank
+from vcae.training.track import Track, untracked
+
+_VERSION = 1  # to be raised with each change of what `prepare` makes of a recording
 
 
 def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -> NDArray[np.float32]:
     """F0 in Hz, zero where unvoiced: (N,) -> (1 + N // hop_length,), frame i at sample i * hop_length.
 
-    WORLD's dio and stonemask (Morise et al., 2009 and 2010). Needs the extra `train`.
+    By WORLD's dio and stonemask (Morise et al., 2009 and 2010). Needs the extra `train`.
     """
     import pyworld
 
@@ -32,48 +38,99 @@ def f0_labels(samples: NDArray[np.float32], sample_rate: int, hop_length: int) -
     return np.where((f0 >= F0_FLOOR) & (f0 <= F0_CEIL), f0, 0).astype(np.float32)
 
 
-def prepare(utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1) -> Bank:
-    """Read recordings, label their F0 and, where they have English text, their phones; a bank.
+class Prepared(NamedTuple):
+    """A bank, and one line for each recording that is not in it: the file and the reason."""
 
-    Silence at the ends is cut off.
+    bank: Bank
+    skipped: list[str]
 
-    Unreadable files are told and left out. Raises HeldOutError for speakers kept for testing, AudioError
+
+def bank_key(utterances: Iterable[Utterance], mel: MelConfig) -> str:
+    """12 hexadecimal digits that identify the bank that `prepare` makes of these utterances.
+
+    A hash of file names and sizes, speakers, ids, texts and the mel configuration; the folder of the corpora
+    has no influence.
+    """
+    listed = [
+        [u.path.name, _size(u.path), u.speaker, u.id, u.text, u.language, u.labelled]
+        for u in _ordered(utterances)
+    ]
+    content = json.dumps([_VERSION, dataclasses.asdict(mel), listed])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def find_or_prepare(
+    folder: Path,
+    name: str,
+    utterances: Iterable[Utterance],
+    mel: MelConfig,
+    processes: int = 1,
+    track: Track = untracked,
+) -> Prepared:
+    """The bank of these utterances, read from `folder`/NAME-KEY.bank if it is there, else made and written.
+
+    Of a bank that is read, nothing is reported as skipped. Raises as `prepare`, TensorFileError for a damaged
+    bank and OutputError where the bank cannot be written.
+    """
+    utterances = list(utterances)
+    refuse_held_out(utterances)
+    path = folder / f"{name}-{bank_key(utterances, mel)}.bank"
+    if path.exists():
+        return Prepared(Bank.load(path), [])
+    prepared = prepare(utterances, mel, processes, track)
+    prepared.bank.save(path)
+    return prepared
+
+
+def prepare(
+    utterances: Iterable[Utterance], mel: MelConfig, processes: int = 1, track: Track = untracked
+) -> Prepared:
+    """Read recordings, cut off silence at their ends, and label F0 and, from English text, phones.
+
+    Recordings that cannot be used are skipped. Raises HeldOutError for speakers kept for testing, AudioError
     if nothing is left.
     """
-    ordered = sorted(utterances, key=lambda u: (u.speaker, u.id, u.path))
+    ordered = _ordered(utterances)
     refuse_held_out(ordered)
-    console = Console(stderr=True)
     with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        work = pool.map(_prepare_one, ordered, [mel] * len(ordered), chunksize=16)
-        results = list(track(work, "Reading and labelling", total=len(ordered), console=console))
-    kept = [(u, *r) for u, r in zip(ordered, results, strict=True) if not isinstance(r, str)]
-    for problem in (r for r in results if isinstance(r, str)):
-        console.print(f"left out: {problem}", highlight=False, markup=False, soft_wrap=True)
-    if not kept:
+        results = pool.map(_prepare_one, ordered, [mel] * len(ordered), chunksize=16)
+        pairs = list(zip(track(ordered, "Reading and labelling"), results, strict=True))
+    skipped = [result for _, result in pairs if isinstance(result, str)]
+    used = [(utterance, *result) for utterance, result in pairs if not isinstance(result, str)]
+    if not used:
         raise AudioError("no recording could be read; is the corpus unpacked where you say it is?")
-    names = sorted({u.speaker for u, *_ in kept})
-    labelled = {u.speaker: u.labelled for u, *_ in kept}
-    lengths = np.cumsum([0] + [len(samples) for _, samples, *_ in kept])
-    return Bank(
-        samples=torch.from_numpy(np.concatenate([s for _, s, *_ in kept])),
-        f0=torch.from_numpy(np.concatenate([f for *_, f, _ in kept])),
-        phones=torch.from_numpy(np.concatenate([p for *_, p in kept])),
+    names = sorted({u.speaker for u, *_ in used})
+    labelled = {u.speaker: u.labelled for u, *_ in used}
+    lengths = np.cumsum([0] + [len(samples) for _, samples, *_ in used])
+    bank = Bank(
+        samples=torch.from_numpy(np.concatenate([s for _, s, *_ in used])),
+        f0=torch.from_numpy(np.concatenate([f for *_, f, _ in used])),
+        phones=torch.from_numpy(np.concatenate([p for *_, p in used])),
         starts=torch.from_numpy(lengths),
-        speakers=torch.tensor([names.index(u.speaker) for u, *_ in kept]),
+        speakers=torch.tensor([names.index(u.speaker) for u, *_ in used]),
         labelled=torch.tensor([labelled[n] for n in names]),
         speaker_names=names,
-        ids=[u.id for u, *_ in kept],
-        texts=[u.text if u.language == "en" else None for u, *_ in kept],
+        ids=[u.id for u, *_ in used],
+        texts=[u.text if u.language == "en" else None for u, *_ in used],
         hop_length=mel.hop_length,
         sample_rate=mel.sample_rate,
     )
+    return Prepared(bank, skipped)
 
 
-_Prepared = tuple[NDArray[np.int16], NDArray[np.float16], NDArray[np.int8]]
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
-def _prepare_one(utterance: Utterance, mel: MelConfig) -> _Prepared | str:
-    """Samples (whole code frames), F0 (one a hop) and phones (one a code frame), or what is wrong."""
+def _ordered(utterances: Iterable[Utterance]) -> list[Utterance]:
+    return sorted(utterances, key=lambda u: (u.speaker, u.id, u.path))
+
+
+_Labelled = tuple[NDArray[np.int16], NDArray[np.float16], NDArray[np.int8]]
+
+
+def _prepare_one(utterance: Utterance, mel: MelConfig) -> _Labelled | str:
+    """Samples (whole code frames), F0 (one a hop) and phones (one a code frame), or the problem as a line."""
     from librosa.effects import trim
 
     try:

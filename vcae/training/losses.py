@@ -1,4 +1,4 @@
-"""What training minimises: pure functions of tensors, each a scalar, and the margin classifier."""
+"""Losses: functions of tensors that give a scalar, and the classifiers that some of them need."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from vcae.model.layers import Conv1d
 from vcae.model.mel import magnitude
 
 Scores = tuple[list[Tensor], list[Tensor]]
-"""What a discriminator gives: score maps, and the features on the way to them."""
+"""Output of a discriminator: score maps, (B, patches) each, and the features of its hidden layers."""
 
 
 def stft_loss(predicted: Tensor, target: Tensor, sizes: Sequence[int] = (256, 512, 1024)) -> Tensor:
     """Multi-resolution STFT distance (Yamamoto et al., 2020): L1 of log-magnitudes, and of magnitudes
-    relative to the target's mean. Both (B, 1, N).
+    relative to the target's mean. Both (B, 1, N). sizes: windows in samples.
     """
     total = predicted.new_zeros(())
     for size in sizes:
@@ -32,8 +32,9 @@ def stft_loss(predicted: Tensor, target: Tensor, sizes: Sequence[int] = (256, 51
 
 
 def loudness_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """L1 of loudness, relative to the target's mean, by a power law (Stevens, 1957): of a log-mel two thirds
-    are too soft to say anything, and count as much as the rest in an L1 of logarithms. Both (B, n_mels, T).
+    """L1 of loudness by a power law (Stevens, 1957), relative to the target's mean. Log-mels (B, n_mels, T).
+
+    Two thirds of a log-mel are too soft to matter, and an L1 of logarithms weighs them like the rest.
     """
     p, t = ((0.3 * x.float()).exp() for x in (predicted, target))
     return (p - t).abs().mean() / t.mean()
@@ -57,14 +58,14 @@ def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
 
 
 def pitch_loss(logits: Tensor, f0: Tensor, pitches: Tensor) -> Tensor:
-    """Cross-entropy of pitch against a Gaussian of a bin around log-F0, over voiced frames.
+    """Cross-entropy of pitch against a Gaussian around log-F0, one bin wide, over voiced frames.
 
     logits (B, bins, T), f0 (B, T) in Hz with zero where unvoiced, pitches (bins,) log-F0, evenly spaced.
     """
     voiced = f0 > 0
     distance = (f0.clamp(min=1).log().unsqueeze(1) - pitches[:, None]) / (pitches[1] - pitches[0])
-    wanted = (-distance.square() / 2).softmax(1)  # (B, bins, T)
-    entropy = -(wanted * logits.float().log_softmax(1)).sum(1)  # (B, T)
+    target = (-distance.square() / 2).softmax(1)  # (B, bins, T)
+    entropy = -(target * logits.float().log_softmax(1)).sum(1)  # (B, T)
     return (entropy * voiced).sum() / voiced.sum().clamp(min=1)
 
 
@@ -82,16 +83,16 @@ class MarginClassifier(nn.Module):
     def forward(self, embedding: Tensor, speaker: Tensor) -> Tensor:
         """(B, E), (B,) -> scalar."""
         cosine = F.linear(embedding.float(), F.normalize(self.weight, dim=1)).clamp(-1 + 1e-6, 1 - 1e-6)
-        own = F.one_hot(speaker.clamp(min=0), len(self.weight)).bool()
-        # cos(angle + margin), and a straight line where that would turn back up
+        target = F.one_hot(speaker.clamp(min=0), len(self.weight)).bool()
+        # cos(angle + margin), and a straight line where that would rise again
         inner = torch.cos(torch.acos(cosine) + self.margin)
         straight = cosine - self.margin * math.sin(self.margin)
         harder = torch.where(cosine > math.cos(math.pi - self.margin), inner, straight)
-        return known_cross_entropy(self.scale * torch.where(own, harder, cosine), speaker)
+        return known_cross_entropy(self.scale * torch.where(target, harder, cosine), speaker)
 
 
 def known_cross_entropy(logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy over the labels that are known (not -1); zero where none is. Classes in dim 1."""
+    """Mean cross-entropy over the labels that are known (not -1), zero without any. Classes in dim 1."""
     total = F.cross_entropy(
         logits.float(), label, ignore_index=-1, reduction="sum", label_smoothing=smoothing
     )
@@ -99,31 +100,32 @@ def known_cross_entropy(logits: Tensor, label: Tensor, smoothing: float = 0.0) -
 
 
 def distance(predicted: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """L1 between features of one scale, the mean over all layers."""
+    """L1 between lists of features of one scale, the mean over the list."""
     return torch.stack([F.l1_loss(p, t) for p, t in zip(predicted, target, strict=True)]).mean()
 
 
-def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Kullback-Leibler divergence from the classes that `wanted` tells, mean over frames (as in the
-    distillation of Hinton et al., 2015). Logits, (B, classes, T) each.
+def divergence(logits: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the predicted classes from the target's, the mean over frames.
+
+    As in distillation (Hinton et al., 2015). Logits, (B, classes, T) each; no gradient reaches the target.
     """
-    log_p, log_q = (x.float().log_softmax(1) for x in (wanted.detach(), logits))
+    log_p, log_q = (x.float().log_softmax(1) for x in (target.detach(), logits))
     return (log_p.exp() * (log_p - log_q)).sum(1).mean()
 
 
-class SpeakerAdversary(nn.Module):
-    """Looks for the speaker in a code: which speaker embedding of the batch goes with which code?
+class SpeakerClassifier(nn.Module):
+    """Matches content codes with speaker embeddings within a batch.
 
-    code (B, D, T), embedding (B, E) of unit norm -> logits (B, B). It matches instead of naming, so that few
-    steps suffice for any number of speakers (as in contrastive predictive coding, van den Oord et al., 2018),
-    and pools mean and spread, where a speaker hides best.
+    code (B, D, T), embedding (B, E) of unit norm -> logits (B, B): which embedding goes with which code.
+    Matching needs few steps for any number of speakers (as contrastive predictive coding, van den Oord et
+    al., 2018). Mean and spread of the code over time are pooled, since both carry the speaker.
     """
 
     def __init__(self, dim: int, embedding_dim: int, width: int = 128, scale: float = 10.0) -> None:
         super().__init__()
         self.scale = scale
         self.frames = nn.Sequential(Conv1d(dim, width, 5), nn.GELU())
-        self.guess = nn.Sequential(
+        self.predict = nn.Sequential(
             nn.LayerNorm(2 * width),
             nn.Linear(2 * width, 2 * width),
             nn.GELU(),
@@ -134,27 +136,28 @@ class SpeakerAdversary(nn.Module):
         """(B, D, T), (B, E) -> (B, B)."""
         x = self.frames(code).float()
         pooled = torch.cat([x.mean(2), (x.var(2) + 1e-5).sqrt()], dim=1)  # (B, 2 width)
-        logits: Tensor = self.scale * F.normalize(self.guess(pooled), dim=1) @ embedding.float().T
+        logits: Tensor = self.scale * F.normalize(self.predict(pooled), dim=1) @ embedding.float().T
         return logits
 
 
 def speaker_adversary_losses(
-    seeker: SpeakerAdversary, code: Tensor, embedding: Tensor, speaker: Tensor
+    classifier: SpeakerClassifier, code: Tensor, embedding: Tensor, speaker: Tensor, chance: float = 0.95
 ) -> tuple[Tensor, Tensor]:
-    """An adversary that looks for the speaker in a code: its own loss, and the encoder's for hiding.
+    """Two losses of a contest over the speaker in a code: the classifier's, and the encoder's.
 
-    As a reversed gradient (Ganin and Lempitsky, 2015), but the encoder is rewarded only up to chance: made
-    to mislead the adversary without bound, it forgets what it is for. code (B, D, T), embedding (B, E),
-    speaker (B,), -1 where unknown: nobody has to tell one speaker's examples apart.
+    As a reversed gradient (Ganin and Lempitsky, 2015), but the encoder's loss is zero once the classifier's
+    loss reaches the share `chance` of its value at chance; without that bound the encoder loses the phones.
+    code (B, D, T), embedding (B, E), speaker (B,), -1 where unknown. Examples of one speaker need not be
+    distinguished.
     """
-    own = torch.arange(len(speaker), device=speaker.device)
-    alike = (speaker[:, None] == speaker) & (speaker >= 0) & (own[:, None] != own)
+    index = torch.arange(len(speaker), device=speaker.device)
+    same = (speaker[:, None] == speaker) & (speaker >= 0) & (index[:, None] != index)
 
     def loss(logits: Tensor) -> Tensor:
-        return F.cross_entropy(logits.masked_fill(alike, -torch.inf), own)
+        return F.cross_entropy(logits.masked_fill(same, -torch.inf), index)
 
     embedding = embedding.detach()
-    weights = {name: p.detach() for name, p in seeker.named_parameters()}
-    hidden: Tensor = loss(torch.func.functional_call(seeker, weights, (code, embedding)))
-    chance = (len(own) - alike.sum(1)).float().log().mean()
-    return loss(seeker(code.detach(), embedding)), F.relu(0.95 * chance - hidden)
+    weights = {name: p.detach() for name, p in classifier.named_parameters()}
+    of_encoder: Tensor = loss(torch.func.functional_call(classifier, weights, (code, embedding)))
+    at_chance = (len(index) - same.sum(1)).float().log().mean()
+    return loss(classifier(code.detach(), embedding)), F.relu(chance * at_chance - of_encoder)

@@ -1,17 +1,19 @@
-"""The progress line of a training run."""
+"""Progress on a console: of a training run, and of going through a collection."""
 
 import time
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+import rich.progress
 from rich.console import Console
 from torch import Tensor
 
 
 class ProgressLine:
-    """Step, speed, hours of audio an hour and losses: a live line on a terminal, else a line a minute."""
+    """Step, speed, hours of speech an hour and losses: a live line on a terminal, else a line a minute."""
 
-    def __init__(self, console: Console, stage: str, sample_rate: int) -> None:
-        self.console, self.stage, self.sample_rate = console, stage, sample_rate
+    def __init__(self, console: Console, stage: str) -> None:
+        self.console, self.stage = console, stage
         self.status = console.status("") if console.is_terminal else None
         if self.status:
             self.status.start()
@@ -25,11 +27,10 @@ class ProgressLine:
         if self.status:
             self.status.stop()
 
-    def update(self, step: int, progress: float, losses: dict[str, Tensor], batch: Any) -> None:
-        """After each step; shows something every second (a terminal) or minute."""
-        wav = batch[0]  # (B, 1, N)
+    def update(self, step: int, progress: float, losses: dict[str, Tensor], seconds: float) -> None:
+        """Call after each step, with the seconds of speech in it. Shows something every second or minute."""
         self.steps += 1
-        self.seconds += wav.shape[0] * wav.shape[-1] / self.sample_rate
+        self.seconds += seconds
         since = time.monotonic() - self.shown
         if since < (1 if self.status else 60) and progress < 1:
             return
@@ -48,3 +49,24 @@ class ProgressLine:
 def value_of(x: Tensor | float) -> float:
     """The number in a scalar tensor, or the number itself."""
     return float(x.detach() if isinstance(x, Tensor) else x)
+
+
+class TrackOn:
+    """A `Track` on a console: a bar on a terminal, else a line every `seconds`."""
+
+    def __init__(self, console: Console, seconds: float = 60.0) -> None:
+        self.console, self.seconds = console, seconds
+
+    def __call__(self, items: Collection[Any], task: str) -> Iterable[Any]:
+        """Go through a collection and show how far it is."""
+        if self.console.is_terminal:
+            return rich.progress.track(items, task, console=self.console, transient=True)
+        return self._with_lines(items, task)
+
+    def _with_lines(self, items: Collection[Any], task: str) -> Iterator[Any]:
+        shown = time.monotonic()
+        for done, item in enumerate(items):
+            if time.monotonic() - shown >= self.seconds:
+                self.console.print(f"{task}: {done} of {len(items)}", highlight=False, soft_wrap=True)
+                shown = time.monotonic()
+            yield item

@@ -1,7 +1,7 @@
-"""Which phone is said when, told by a network that may look ahead: it teaches while others are trained.
+"""The phone recogniser: a training-only network with look-ahead that teaches the other stages.
 
-The content encoder learns phones from it also where there is no text, and what it makes of a decoded mel says
-whether the words are still there (a perceptual loss, Johnson et al., 2016, from speech instead of pictures).
+The content encoder learns phones from it also where there is no text. Its features and phones of a decoded
+mel show which words are left (a perceptual loss, Johnson et al., 2016).
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,13 @@ class RecogniserConfig:
 
     mel: MelConfig = field(default_factory=MelConfig)
     width: int = 320
+    """Channels."""
+    expansion: int = 4
+    """Hidden channels of a block, in widths."""
     stacks: int = 4
+    """Number of stacks of blocks."""
+    dilations: tuple[int, ...] = (1, 2, 4)
+    """Dilation of each block of a stack."""
 
 
 class Recognised(NamedTuple):
@@ -30,7 +36,7 @@ class Recognised(NamedTuple):
     features: list[Tensor]
 
     def part(self, examples: slice, frames: int) -> "Recognised":
-        """Some examples, and the first frames."""
+        """Some examples, and the first `frames` of them."""
         return Recognised(self.phones[examples, :, :frames], [x[examples, :, :frames] for x in self.features])
 
 
@@ -40,16 +46,16 @@ class Recogniser(nn.Module):
     def __init__(self, config: RecogniserConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
+        width, dilations = config.width, list(config.dilations)
         self.input = Conv1d(config.mel.n_mels, width, 4, stride=2, causal=False)
         self.stacks = nn.ModuleList(
-            Stack(width, 4 * width, [1, 2, 4], causal=False) for _ in range(config.stacks)
+            Stack(width, config.expansion * width, dilations, causal=False) for _ in range(config.stacks)
         )
         self.norms = nn.ModuleList(ChannelNorm(width, elementwise_affine=False) for _ in range(config.stacks))
         self.output = Pointwise(width, len(PHONES))
 
     def forward(self, mel: Tensor) -> Recognised:
-        """(B, n_mels, T) -> (B, phones, T / 2) and (B, width, T / 2) a stack."""
+        """(B, n_mels, T) -> (B, phones, T / 2) and (B, width, T / 2) for each stack."""
         x = self.input(self.config.mel.standardise(mel))
         features = []
         for stack, norm in zip(self.stacks, self.norms, strict=True):

@@ -1,8 +1,7 @@
 """The training loop: one, explicit, for every stage.
 
-It stops after a number of steps or of minutes, writes a checkpoint every so often, at the end and when
-told to stop (SIGTERM, Ctrl-C), and goes on from it exactly: all randomness of a step comes from (seed,
-step).
+It ends after a number of steps or of minutes, writes a checkpoint every few minutes, at the end and when it
+is stopped (SIGTERM, Ctrl-C), and continues from it exactly: all randomness of a step comes from (seed, step).
 """
 
 import signal
@@ -11,162 +10,205 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+import vcae
 from vcae.files import load_tensors, save_tensors
 from vcae.inference.checkpoint import CheckpointError, save
-from vcae.training.config import TrainConfig
+from vcae.training.checkpoint import under
+from vcae.training.config import BUDGET_AND_LOGGING, TrainConfig
+from vcae.training.data import Batch
+from vcae.training.devices import fabric_of, name_of
+from vcae.training.ema import EMA
 from vcae.training.progress import ProgressLine, value_of
 from vcae.training.recorded import RecordedStep
+from vcae.training.run import Run, as_json, differences, git_revision, write_config
 from vcae.training.stages.base import Phase, Stage
 
 
-class Trainer:
-    """Trains one stage in a folder, where `STAGE.ckpt` is what a later run continues.
+class Result(NamedTuple):
+    """What a run came to. steps, hours (of speech), minutes: of the stage in all, over all resumptions.
 
-    Raises ValueError where neither `steps` nor `minutes` says when to end.
+    new_steps: made by this run. finished: the budget is spent. validation: losses by name after the last
+    step; empty for a run that was stopped.
+    """
+
+    steps: int
+    hours: float
+    minutes: float
+    new_steps: int
+    finished: bool
+    validation: dict[str, float]
+
+
+class Trainer:
+    """Trains one stage in a folder, where a later run continues from `STAGE.ckpt`.
+
+    `STAGE.safetensors` is the product, with averaged weights, `config.json` describes the run, and
+    `tensorboard/STAGE` holds its curves. Raises ValueError where neither `steps` nor `minutes` is given.
     """
 
     def __init__(
-        self, stage: Stage, folder: Path, config: TrainConfig, validation: Stage | None = None
+        self,
+        stage: Stage[Any],
+        folder: Path,
+        config: TrainConfig,
+        validation: Stage[Any] | None = None,
+        run: Run | None = None,
     ) -> None:
         if config.steps is None and config.minutes is None:
             raise ValueError("training needs an end: give steps or minutes")
-        on_gpu = torch.cuda.is_available()
         self.config = config
         self.folder = folder
-        self.fabric = Fabric(
-            accelerator="cuda" if on_gpu else "cpu",
-            devices=1,
-            precision=config.precision or ("bf16-mixed" if on_gpu else "32-true"),
-        )
+        self.fabric = fabric_of(config.precision)
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # batches are all of one shape
         self.device = self.fabric.device
-        self.random = torch.Generator(self.device)
+        on_gpu = self.device.type == "cuda"
+        self.rng = torch.Generator(self.device)
         self.stage = stage.to(self.device)
         self.validation_batches = (validation or stage).batch
-        adversary = set(stage.adversary.parameters())
-        self.generator = [p for p in stage.parameters() if p.requires_grad and p not in adversary]
-        self.adversary = [p for p in stage.adversary.parameters() if p.requires_grad]
+        discriminator = set(stage.discriminator.parameters())
+        self.generator_parameters = [
+            p for p in stage.parameters() if p.requires_grad and p not in discriminator
+        ]
+        self.discriminator_parameters = [p for p in stage.discriminator.parameters() if p.requires_grad]
         self.optimisers = [
             torch.optim.AdamW(
-                [{"params": group, "faster": faster}],
+                [{"params": parameters, "factor": factor}],
                 torch.tensor(config.learning_rate, device=self.device),  # so that a recorded step reads it
                 betas=config.betas,
                 weight_decay=config.weight_decay,
                 fused=True,
                 capturable=on_gpu,
             )
-            for group, faster in ((self.generator, 1.0), (self.adversary, config.adversary_rate))
-            if group
+            for parameters, factor in (
+                (self.generator_parameters, 1.0),
+                (self.discriminator_parameters, config.discriminator_rate),
+            )
+            if parameters
         ]
-        self.current = {  # the very tensors that are trained
-            f"{name}.{key}": t
-            for name, model in stage.product.items()
-            for key, t in model.state_dict().items()
-        }
-        self.ema = {n: t.detach().clone() for n, t in self.current.items()}
+        self.ema = EMA(stage.averaged, config.ema)
         self.recorded = RecordedStep(self._train_step) if config.record and on_gpu else None
         self.step = 0
-        self.elapsed = 0.0
+        self.elapsed = 0.0  # seconds
+        self.hours = 0.0  # of speech
         self.started: dict[str, int] = {}
         self.decay_from = config.decay
         self.stopping = False
         self.console = Console(stderr=True)
+        self.run_description = run or Run()
+        self.git = git_revision()
+        self.data = stage.sampler.bank.fingerprint
+        self._resumed: tuple[int, dict[str, Any]] | None = None  # the step, and the notes of that run
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state of the training is kept."""
+        """The file that a later run continues from."""
         return self.folder / f"{self.stage.name}.ckpt"
 
     @property
     def progress(self) -> float:
-        """0 at the start, 1 at the end, by whichever of steps and minutes is further on."""
+        """Spent share of the budget, 0 to 1, by steps or minutes, whichever is further."""
         steps, minutes = self.config.steps, self.config.minutes
         by_steps = 0.0 if steps is None else self.step / steps if steps else 1.0
         by_time = 0.0 if minutes is None else self.elapsed / 60 / minutes if minutes else 1.0
         return min(1.0, max(by_steps, by_time))
 
-    def run(self) -> None:
-        """Train to the end of the budget, or until told to stop, and write what came of it."""
+    def run(self) -> Result:
+        """Train to the end of the budget or until stopped, and write checkpoint and product.
+
+        Raises CheckpointError where the folder's checkpoint is of other networks, settings or data.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self.resume()
+        write_config(self.folder, self.stage.name, self.notes())
+        first, validation = self.step, dict[str, float]()
         logs = self.folder / "tensorboard" / self.stage.name
         self.stage.train()
         with (
             SummaryWriter(str(logs), purge_step=self.step) as writer,
-            ProgressLine(self.console, self.stage.name, self.stage.log_mel.config.sample_rate) as line,
+            ProgressLine(self.console, self.stage.name) as line,
             self._stop_signals(),
         ):
             last_save = clock = time.monotonic()
             while self.progress < 1 and not self.stopping:
                 batch, phase = self._next()
                 self._set_rates()
+                self.stage.before_step(phase)
                 result = (self.recorded or self._train_step)(batch, phase)
-                self._follow()
+                self.ema.update(self.step)
                 self.step += 1
+                seconds = batch.source.numel() / self.stage.log_mel.config.sample_rate
+                self.hours += seconds / 3600
                 now = time.monotonic()
                 self.elapsed, clock = self.elapsed + now - clock, now
-                line.update(self.step, self.progress, result, batch)
+                line.update(self.step, self.progress, result, seconds)
                 if self.step % self.config.log_steps == 0:
                     self._log(writer, "train", result)
                 if self.step % self.config.validate_steps == 0:
-                    self.validate(writer)
+                    validation = self.validate(writer)
                 if now - last_save > 60 * self.config.checkpoint_minutes:
                     self.save()
                     last_save = time.monotonic()
-            self.save()  # before anything else: whoever asked to stop may not wait long
+            self.save()  # first, since whoever asked to stop may not wait long
             if self.step % self.config.validate_steps and not self.stopping:
-                self.validate(writer)
+                validation = self.validate(writer)
+        return Result(
+            steps=self.step,
+            hours=self.hours,
+            minutes=self.elapsed / 60,
+            new_steps=self.step - first,
+            finished=self.progress >= 1,
+            validation={} if self.stopping else validation,
+        )
 
-    def _next(self) -> tuple[Any, Phase]:
+    def _next(self) -> tuple[Batch, Phase]:
         """The batch and the phase of this step, all randomness seeded by (seed, step)."""
         for name, at in {**self.stage.milestones, "decay": self.config.decay}.items():
             if name not in self.started and self.progress >= at:
                 self.started[name] = self.step
                 if name == "decay":
                     self.decay_from = self.progress
-        _seed(self.random, self.config.seed, self.step)
-        batch = self.stage.batch(self.random)
-        return batch, Phase(self.progress, frozenset(self.started), self.random)
+        _seed(self.rng, self.config.seed, self.step)
+        batch = self.stage.batch(self.rng)
+        return batch, Phase(self.progress, frozenset(self.started), self.rng)
 
-    def _train_step(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
-        """One step of the discriminator, where it has started, then one of the generator.
+    def _train_step(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        """One step of the discriminator, once it has started, then one of the generator.
 
-        The processor waits for no result in here, so that a GPU never waits for the processor.
+        Nothing in here waits for a result of the GPU, so that the GPU never waits for the processor.
         """
         stage = self.stage
         with self.fabric.autocast():
             out = stage.generate(batch, phase)
         result: dict[str, Tensor] = {}
-        if "adversary" in phase.started:
+        if "discriminator" in phase.started:
             with self.fabric.autocast():
                 result = stage.discriminator_losses(out, phase)
-            self._descend(result, self.optimisers[1], self.adversary)
-        for p in self.adversary:
+            self._descend(result, self.optimisers[1], self.discriminator_parameters)
+        for p in self.discriminator_parameters:
             p.requires_grad_(False)  # the generator's step needs no gradient of the weights
         with self.fabric.autocast():
-            generator = stage.generator_losses(out, phase)
-        result = result | generator
-        result["gradient"] = self._descend(generator, self.optimisers[0], self.generator)
-        for p in self.adversary:
+            generator_losses = stage.generator_losses(out, phase)
+        result = result | generator_losses
+        result["gradient"] = self._descend(generator_losses, self.optimisers[0], self.generator_parameters)
+        for p in self.discriminator_parameters:
             p.requires_grad_(True)
         return result
 
     def _set_rates(self) -> None:
-        """The learning rates of this step: the generator's, and the adversary's, a factor higher."""
-        rate = self.config.learning_rate * self._rate_factor()
+        """Set the learning rates of generator and discriminator for this step."""
+        rate = self.config.learning_rate * self.rate_factor
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"].fill_(group["faster"] * rate)
+                group["lr"].fill_(group["factor"] * rate)
 
     def _descend(
         self,
@@ -176,7 +218,8 @@ class Trainer:
     ) -> Tensor:
         """Weigh, back-propagate, clip, step; the gradient's norm."""
         optimiser.zero_grad(set_to_none=True)
-        terms = [self.stage.weights[n] * x for n, x in losses.items() if n in self.stage.weights]
+        weights = self.stage.loss_weights
+        terms = [weights[n] * x for n, x in losses.items() if n in weights]
         torch.stack([t.float() for t in terms]).sum().backward()
         with_gradient = [p for p in parameters if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(with_gradient, self.config.clip, error_if_nonfinite=False)
@@ -184,51 +227,25 @@ class Trainer:
         optimiser.step()
         return norm
 
-    def _rate_factor(self) -> float:
-        """Warm-up, constant, then linear decay from where it started."""
+    @property
+    def rate_factor(self) -> float:
+        """The learning rate of this step as a share of its peak: warm-up, constant, then linear decay."""
         factor = min(1.0, (self.step + 1) / max(self.config.warm_up, 1))
         if "decay" in self.started:
             factor *= min(1.0, (1 - self.progress) / max(1 - self.decay_from, 1e-6))
         return factor
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """Exponential moving average of the weights, quicker while there are few steps."""
-        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        floats: list[tuple[Tensor, Tensor]] = []
-        others: list[tuple[Tensor, Tensor]] = []
-        for name, t in self.current.items():
-            (floats if t.is_floating_point() else others).append((self.ema[name], t))
-        torch._foreach_lerp_([slow for slow, _ in floats], [fast for _, fast in floats], 1 - keep)
-        for slow, fast in others:
-            slow.copy_(fast)
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Put the averaged weights into the models for a while."""
-        kept = {n: t.clone() for n, t in self.current.items()}
-        self._load_product(self.ema)
-        try:
-            yield
-        finally:
-            self._load_product(kept)
-
-    @torch.no_grad()
-    def _load_product(self, state: dict[str, Tensor]) -> None:
-        for n, t in self.current.items():
-            t.copy_(state[n])
-
-    @torch.no_grad()
     def validate(self, writer: SummaryWriter) -> dict[str, float]:
-        """Losses of the averaged weights on fixed batches, with pictures and sounds of one."""
+        """Losses of the averaged weights on fixed batches; logs them, with pictures and sounds of one."""
         totals: dict[str, float] = {}
         outside = torch.get_rng_state()
         self.stage.eval()
-        with self.averaged():
+        with self.ema.applied():
             for k in range(self.config.validate_batches):
-                _seed(self.random, self.config.seed, -1 - k)
-                batch = self.validation_batches(self.random)
-                phase = Phase(self.progress, frozenset(self.started), self.random)
+                _seed(self.rng, self.config.seed, -1 - k)
+                batch = self.validation_batches(self.rng)
+                phase = Phase(self.progress, frozenset(self.started), self.rng)
                 with self.fabric.autocast():
                     out = self.stage.generate(batch, phase)
                     result = self.stage.generator_losses(out, phase)
@@ -249,58 +266,107 @@ class Trainer:
     def _log(self, writer: SummaryWriter, kind: str, losses: dict[str, Any]) -> None:
         for name, x in losses.items():
             writer.add_scalar(f"{kind}/{name}", value_of(x), self.step)
-        writer.add_scalar("learning_rate", self.config.learning_rate * self._rate_factor(), self.step)
+        writer.add_scalar("learning_rate", self.config.learning_rate * self.rate_factor, self.step)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that is set for this stage, as JSON: networks, stage, sampler and training."""
+        return as_json(self.stage.configs | {"training": self.config})
+
+    def notes(self) -> dict[str, Any]:
+        """What the files say of this run: settings, versions, data, device, budget spent, and all phases.
+
+        A run that makes no step gives the notes of the run that it resumed.
+        """
+        if self._resumed and self._resumed[0] == self.step:
+            return self._resumed[1]
+        made: dict[str, Any] = {
+            "vcae": vcae.__version__,
+            "git": self.git,
+            "data": self.data,
+            "seed": self.config.seed,
+            "device": name_of(self.device),
+            "steps": self.step,
+            "hours": round(self.hours, 3),
+            "minutes": round(self.elapsed / 60, 1),
+        }
+        run = self.run_description
+        phase: dict[str, Any] = {"stage": self.stage.name, **made, "settings": self.settings}
+        if run.teachers:
+            phase["teachers"] = run.teachers
+        run_config = {"recipe": as_json(run.recipe), **self.settings}
+        return {**made, "run_config": run_config, "phases": [*run.started_from, phase]}
 
     def save(self) -> None:
-        """Write the checkpoint, and the averaged models beside it."""
+        """Write the checkpoint, and the averaged product beside it. Raises OutputError."""
         tensors = {f"stage.{n}": t for n, t in self.stage.state_dict().items()}
-        tensors |= {f"ema.{n}": t for n, t in self.ema.items()}
+        tensors |= {f"ema.{n}": t for n, t in self.ema.averages.items()}
         for k, optimiser in enumerate(self.optimisers):
             for i, state in optimiser.state_dict()["state"].items():
                 tensors |= {f"optimiser.{k}.{i}.{n}": t for n, t in state.items()}
+        notes = self.notes()
         about = {
             "step": self.step,
             "elapsed": self.elapsed,
+            "hours": self.hours,
             "started": self.started,
             "decay_from": self.decay_from,
+            "notes": notes,
         }
         save_tensors(self.checkpoint, tensors, about)
-        with self.averaged():
+        write_config(self.folder, self.stage.name, notes)
+        with self.ema.applied():
             for name, model in self.stage.product.items():
-                notes = {"steps": self.step, "minutes": round(self.elapsed / 60, 1)}
                 save(self.folder / f"{name}.safetensors", model, notes)
 
     def resume(self) -> None:
-        """Go on from the checkpoint. Raises CheckpointError where it is of other networks."""
+        """Continue from the checkpoint. Raises CheckpointError for other networks, settings or data."""
         tensors, about = load_tensors(self.checkpoint)
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
+        self._refuse_other_settings(about)
         try:
-            self.step, self.elapsed = about["step"], about["elapsed"]
+            self.step, self.elapsed, self.hours = about["step"], about["elapsed"], about["hours"]
             self.started, self.decay_from = about["started"], about["decay_from"]
-            self.stage.load_state_dict(under("stage."))
-            averages = under("ema.")
-            for n, slow in self.ema.items():
-                slow.copy_(averages[n])
+            self.stage.load_state_dict(under("stage.", tensors))
+            self.ema.load(under("ema.", tensors))
         except (RuntimeError, KeyError) as error:
             first = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"{self.checkpoint}: of other networks than these ({first}); train in an empty folder"
             ) from error
+        self._resumed = self.step, about["notes"]
         for k, optimiser in enumerate(self.optimisers):
             state: dict[int, dict[str, Tensor]] = {}
-            for n, t in under(f"optimiser.{k}.").items():
+            for n, t in under(f"optimiser.{k}.", tensors).items():
                 index, key = n.split(".")
                 state.setdefault(int(index), {})[key] = t
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": state, "param_groups": groups})
-        self.console.print(f"{self.stage.name}: going on from step {self.step}", highlight=False)
+        self.console.print(f"{self.stage.name}: continuing from step {self.step}", highlight=False)
+
+    def _refuse_other_settings(self, about: dict[str, Any]) -> None:
+        """Raise CheckpointError where the checkpoint's settings or data are not those of this run."""
+        try:
+            notes = about["notes"]
+            before, now = {**notes["run_config"], "data": notes["data"]}, {**self.settings, "data": self.data}
+            del before["recipe"]
+            for settings in (before, now):
+                settings["training"] = {
+                    n: x for n, x in settings["training"].items() if n not in BUDGET_AND_LOGGING
+                }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.checkpoint}: does not say how it was made; train in an empty folder"
+            ) from error
+        if found := differences(before, now):
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise CheckpointError(
+                f"{self.checkpoint}: of a run with other settings ({'; '.join(found[:3])}{more});"
+                " give the same settings, or train in an empty folder"
+            )
 
     @contextmanager
     def _stop_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C end training after the step in hand."""
+        """SIGTERM and Ctrl-C end training after the current step."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopping = True
@@ -313,11 +379,11 @@ class Trainer:
                 signal.signal(s, handler)
 
 
-def _seed(generator: torch.Generator, seed: int, step: int) -> None:
-    """Seed a generator for one step, and torch's own one with it (noise in the networks)."""
+def _seed(rng: torch.Generator, seed: int, step: int) -> None:
+    """Seed a generator and torch's own (noise in the networks) for one step."""
     mixed = (seed * 1_000_003 + step) % 2**63
     torch.manual_seed(mixed)
-    generator.manual_seed(mixed)
+    rng.manual_seed(mixed)
 
 
 def _picture(mel: Tensor) -> Tensor:

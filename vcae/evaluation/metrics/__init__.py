@@ -1,4 +1,4 @@
-"""Metrics of converted speech, one a file. Nothing in this package was trained on them."""
+"""Metrics of converted speech, one in each file."""
 
 from vcae.evaluation.metrics.base import Metric
 from vcae.evaluation.metrics.distortion import CepstralDistortion
@@ -16,4 +16,4 @@ METRICS: tuple[type[Metric], ...] = (
     Intonation,
     CepstralDistortion,
 )
-"""All metrics; each is made without arguments."""
+"""All metrics. Each can be created without arguments."""

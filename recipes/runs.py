@@ -1,0 +1,33 @@
+"""The table of training runs, one row for each finished stage."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vcae.training.devices import name_of
+from vcae.training.trainer import Result, Trainer
+
+COLUMNS = (*("date", "recipe", "stage", "steps", "hours", "minutes", "device", "git", "validation", "out"),)
+
+
+def record(table: Path, recipe: str, trainer: Trainer, result: Result) -> None:
+    """Append a row to a table with tabs, and begin it with a head if it is new.
+
+    hours: of speech. validation: losses after the last step.
+    """
+    losses = " ".join(f"{name}={value:.4g}" for name, value in result.validation.items())
+    row = (
+        datetime.now(UTC).strftime("%Y-%m-%d"),
+        recipe,
+        trainer.stage.name,
+        str(result.steps),
+        f"{result.hours:.2f}",
+        f"{result.minutes:.1f}",
+        name_of(trainer.device),
+        trainer.git or "",
+        losses,
+        str(trainer.folder),
+    )
+    table.parent.mkdir(parents=True, exist_ok=True)
+    head = "" if table.exists() else "\t".join(COLUMNS) + "\n"
+    with table.open("a", encoding="utf-8") as file:
+        file.write(head + "\t".join(cell.replace("\t", " ") for cell in row) + "\n")
