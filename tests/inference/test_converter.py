@@ -262,7 +262,7 @@ def length(request, monkeypatch):
 
 @pytest.mark.usefixtures("length")
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
-def test_a_file_is_what_is_converted_in_memory(converter, voice, source, tmp_path, suffix):
+def test_converting_to_a_file_equals_converting_in_memory(converter, voice, source, tmp_path, suffix):
     source.write(tmp_path / "source.wav")
     decoded = vcae.audio.read(tmp_path / "source.wav")
     for kind, options in (("convert", (voice, -3.0, 0.7)), ("reconstruct", ())):

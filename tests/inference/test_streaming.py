@@ -193,7 +193,7 @@ def test_it_is_at_most_80_ms_at_any_rate(converter, voice, rate):
     [(16_000, 16_000, 0), (48_000, 48_000, 0), (44_100, 44_100, 6), (8_000, 48_000, 12), (48_000, 16_000, 1)],
 )
 def test_outputs_are_given_with_the_latency_and_not_before(converter, voice, rate, output_rate, slack):
-    """Sample by sample: after n + latency inputs there are n outputs, and at times no more than that."""
+    """Sample by sample: after n + latency inputs there are n outputs, and at some n not one more."""
     stream = converter.stream(voice, sample_rate=rate, output_rate=output_rate)
     behind, count = [], 0
     for fed, block in enumerate(0.1 * noise(3_000 * rate // RATE).numpy(), start=1):
@@ -247,11 +247,11 @@ def test_the_estimate_of_the_source_voice_approaches_that_of_convert():
     stream.feed(source)
     assert stream.speaker.source.embedding @ source_voice.embedding > 0.95
     # At first without guidance; then about the conditioning of a stream that is given the source voice.
-    at_first, then, wanted = (
+    at_first, then, expected = (
         torch.cat([scale for scale, _ in each.speaker.conditioning.coarse], dim=2)
         for each in (bundled.stream(CLIPS[-1]), stream, bundled.stream(CLIPS[-1], source_voice=source_voice))
     )
-    assert (then - wanted).norm() < 0.3 * (at_first - wanted).norm()
+    assert (then - expected).norm() < 0.3 * (at_first - expected).norm()
 
 
 def test_the_estimate_adapts_to_another_speaker():
@@ -261,8 +261,8 @@ def test_the_estimate_adapts_to_another_speaker():
     stream.feed(np.tile(one, 8))
     before = stream.speaker.source
     stream.feed(np.tile(other, 16))
-    after, wanted = stream.speaker.source, bundled.voice(Audio(other, RATE))
-    assert after.embedding @ wanted.embedding > 0.8 > before.embedding @ wanted.embedding
+    after, expected = stream.speaker.source, bundled.voice(Audio(other, RATE))
+    assert after.embedding @ expected.embedding > 0.8 > before.embedding @ expected.embedding
 
 
 @pytest.mark.parametrize("loud", [0, 0.05])
