@@ -1,4 +1,4 @@
-"""Packages are floors: each imports only those below it."""
+"""Packages are layers: each imports only those below it."""
 
 import ast
 import subprocess
@@ -11,8 +11,8 @@ import vcae
 
 PACKAGE = Path(vcae.__file__).parent
 
-# From the ground up. A package, or a module beside the packages, imports only those before it in this list.
-FLOORS = [
+# From the lowest up. Packages, and modules beside them, import only those before them in this list.
+LAYERS = [
     "errors",
     "files",
     "audio",
@@ -44,7 +44,7 @@ MODULES = sorted(
 )
 
 
-def floor_of(module: Path) -> str:
+def layer_of(module: Path) -> str:
     return module.parts[0].removesuffix(".py")
 
 
@@ -53,7 +53,7 @@ def name_of(module: Path) -> str:
 
 
 def imported(module: Path) -> set[str]:
-    """The full names of what a module imports from vcae, in functions too."""
+    """Full names of the imports from vcae in a module, those inside functions included."""
     names = set()
     for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -64,20 +64,20 @@ def imported(module: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == "vcae"}
 
 
-def floor_of_import(name: str) -> str:
+def layer_of_import(name: str) -> str:
     part = [*name.split("."), "__init__"][1]
-    return part if part in FLOORS else "__init__"
+    return part if part in LAYERS else "__init__"
 
 
-def test_every_module_is_on_a_floor():
-    assert {floor_of(module) for module in MODULES} == set(FLOORS)
+def test_every_module_is_in_a_layer():
+    assert {layer_of(module) for module in MODULES} == set(LAYERS)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_a_package_imports_only_those_below_it(module):
-    own = floor_of(module)
-    below = {own, *FLOORS[: FLOORS.index(own)]}
-    assert {floor_of_import(name) for name in imported(module)} <= below
+    layer = layer_of(module)
+    below = {layer, *LAYERS[: LAYERS.index(layer)]}
+    assert {layer_of_import(name) for name in imported(module)} <= below
 
 
 def test_modules_do_not_import_in_a_circle():
@@ -93,7 +93,7 @@ def test_modules_do_not_import_in_a_circle():
 
 
 def test_importing_vcae_loads_nothing_heavy():
-    """In a new interpreter, since the tests themselves have loaded all of it."""
+    """In a new interpreter, because other tests import these modules."""
     heavy = f"[m for m in {HEAVY} if m in sys.modules]"
     script = f"import sys, vcae; print({heavy}); sys.exit(bool({heavy}))"
     done = subprocess.run(

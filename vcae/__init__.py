@@ -1,7 +1,7 @@
 """Voice conversion with a feature-disentangling autoencoder.
 
-A content encoder keeps what is said, a speaker encoder who says it, and one decoder puts any content
-together with any speaker.
+A content encoder and a speaker encoder split speech into content and speaker; a decoder shared by all
+speakers combines the content of one recording with the speaker of another.
 
     import vcae
     vc = vcae.load()

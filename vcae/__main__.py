@@ -1,4 +1,4 @@
-"""`python -m vcae`: the command line."""
+"""The command line as `python -m vcae`."""
 
 from vcae.cli.main import main
 

@@ -1,12 +1,12 @@
-"""What is raised for something that a user can mend."""
+"""Errors that a user can fix."""
 
 
 class VcaeError(ValueError):
-    """Bad input. The message is one line that names the file and says what to do about it.
+    """Bad input. The message is one line that names the file and how to fix it.
 
-    The command line prints it, without a traceback.
+    The command line prints the message without a traceback.
     """
 
 
 class AudioError(VcaeError):
-    """An audio file that cannot be used. One line that names the file and says what to do about it."""
+    """An audio file that cannot be used. The message is one line that names the file and how to fix it."""

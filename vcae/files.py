@@ -1,4 +1,4 @@
-"""Files that are written: checked before the work, there whole or not at all."""
+"""Output files, which are written completely or not at all, and files of tensors."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,34 +15,36 @@ from vcae.errors import VcaeError
 
 
 class OutputError(VcaeError):
-    """A file that cannot be written. One line that names it and says what to do about it."""
+    """A file that cannot be written. The message is one line that names the file and how to fix it."""
 
 
 def check_output(path: Path, suffixes: Iterable[str]) -> None:
-    """Raise OutputError where a file of this name cannot be written, so that no work is lost for it."""
-    known = list(suffixes)
-    with _explained(path):
+    """Raise OutputError if a file of this name cannot be written. To be called before long work."""
+    suffixes = list(suffixes)
+    with _os_errors(path):
         if path.is_dir():
-            raise OutputError(f"{path}: is a folder; name a file in it, ending in {' or '.join(known)}")
-        if path.suffix.lower() not in known:
-            raise OutputError(f"{path}: cannot write this kind of file; choose one of {', '.join(known)}")
+            raise OutputError(f"{path}: is a folder; give a file name that ends in {' or '.join(suffixes)}")
+        if path.suffix.lower() not in suffixes:
+            raise OutputError(
+                f"{path}: has a suffix that cannot be written; choose one of {', '.join(suffixes)}"
+            )
         if not path.parent.is_dir():
             raise OutputError(f"{path}: folder {path.parent} does not exist; create it first")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to, in the same folder; what is there in the end takes the place of `path`.
+    """Yield a temporary name in the same folder; after the `with` statement it is renamed to `path`.
 
-    Nothing stays of it where writing fails. Raises OutputError for an OSError.
+    If writing fails, the temporary file is deleted. Raises OutputError for an OSError.
     """
-    unfinished = path.with_name(f".{path.name}.part")  # hidden, so that nobody takes it for finished
+    unfinished = path.with_name(f".{path.name}.part")  # hidden, so that it is not mistaken for the result
     try:
-        with _explained(path):
+        with _os_errors(path):
             unfinished.touch()
             mode = unfinished.stat().st_mode
             yield unfinished
-            unfinished.chmod(mode)  # safetensors keeps its files to their owner
+            unfinished.chmod(mode)  # safetensors makes its files readable by their owner only
             unfinished.replace(path)
     finally:
         with suppress(OSError):
@@ -51,13 +53,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write files into, which are moved to `path` in the end, or nowhere where that fails.
+    """Yield a temporary folder; after the `with` statement its files are moved to `path`, unless it fails.
 
-    Raises OutputError where `path` is there and no empty folder, and for an OSError.
+    Raises OutputError if `path` exists and is not an empty folder, and for an OSError.
     """
-    with _explained(path):
+    with _os_errors(path):
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise OutputError(f"{path}: is there already; name a new folder, or an empty one")
+            raise OutputError(f"{path}: exists already; give a new or an empty folder")
         if not path.parent.is_dir():
             raise OutputError(f"{path}: folder {path.parent} does not exist; create it first")
         with TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as unfinished:
@@ -68,8 +70,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """An OSError as an OutputError."""
+def _os_errors(path: Path) -> Iterator[None]:
+    """Raise OutputError for an OSError."""
     try:
         yield
     except OSError as error:
@@ -79,7 +81,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 class TensorFileError(VcaeError):
-    """A file that holds no tensors of ours. `reason` is the message without the file's name."""
+    """A file that `load_tensors` cannot read. `reason` is the message without the file's name."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -87,13 +89,13 @@ class TensorFileError(VcaeError):
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors and JSON to one file, under a temporary name first. Raises OutputError."""
+    """Write tensors, and `about` as JSON in the header, to a safetensors file. Raises OutputError."""
     unshared = {}
-    seen = set()
-    for name, t in tensors.items():  # safetensors takes no two tensors of the same memory
+    pointers = set()
+    for name, t in tensors.items():  # safetensors rejects tensors that share memory
         t = t.detach().cpu().contiguous()
-        unshared[name] = t.clone() if t.data_ptr() in seen else t
-        seen.add(t.data_ptr())
+        unshared[name] = t.clone() if t.data_ptr() in pointers else t
+        pointers.add(t.data_ptr())
     with replacing(path) as unfinished:
         try:
             save_file(unshared, unfinished, {"vcae": json.dumps(about)})
@@ -102,14 +104,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. Raises TensorFileError for anything else."""
+    """Read a file that `save_tensors` wrote. Raises TensorFileError for any other file."""
     if not path.is_file():
         raise TensorFileError(path, "no such file")
     try:
         with safe_open(path, "pt") as f:
             about = json.loads((f.metadata() or {})["vcae"])
             if not isinstance(about, dict):
-                raise TensorFileError(path, "not a file that vcae wrote (its header is no object)")
+                raise TensorFileError(path, "not a file that vcae wrote (its header is not a JSON object)")
             return {name: f.get_tensor(name) for name in f.keys()}, about  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise TensorFileError(path, f"not a file that vcae wrote ({error})") from error

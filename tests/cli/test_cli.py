@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it tells, and its exit status."""
+"""The command line: files, messages and exit status."""
 
 import _thread
 import dataclasses
@@ -44,7 +44,7 @@ def discrete(tmp_path_factory):
 
 @dataclasses.dataclass
 class Done:
-    """What a command line came to."""
+    """Result of a command line."""
 
     code: int
     out: str
@@ -57,7 +57,7 @@ class Done:
 
 @pytest.fixture
 def vcae_(monkeypatch, capsys, tmp_path, weights):
-    """Run a command line here, in a temporary folder and with tiny weights unless it names others."""
+    """Run a command line in this process, in a temporary folder, with tiny weights unless it names others."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words, bare=False):
@@ -85,7 +85,7 @@ def names(folder="."):
 
 
 def leftovers(folder):
-    """Whatever looks half-written."""
+    """Files that look half-written."""
     return [
         p for p in Path(folder).rglob("*") if p.name.endswith((".part", ".tmp")) or p.name.startswith(".")
     ]
@@ -129,10 +129,10 @@ def bad_file(kind, folder="."):
     return path
 
 
-# What works
+# Success
 
 
-def test_convert_writes_a_file_and_says_nothing(vcae_):
+def test_convert_writes_a_file_and_prints_nothing(vcae_):
     done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav")
     assert (done.code, done.out, done.err) == (0, "", "")
     out = audio.read("out.wav")
@@ -151,7 +151,7 @@ def test_names_may_be_odd(vcae_, name):
 
 
 @pytest.mark.parametrize("name", ["[missing].wav", "a:smile:b.wav", "a  b.wav", "[red]x[/red].wav"])
-def test_names_are_told_as_they_are(vcae_, name):
+def test_names_are_reported_unchanged(vcae_, name):
     assert refused(vcae_("convert", name, "--voice", TARGET, "--out", "out.wav"), f"{name}: no such file")
 
 
@@ -175,7 +175,7 @@ def test_several_sources_go_into_a_folder(vcae_):
     assert names("new/out") == [TARGET.stem + ".wav", SOURCE.stem + ".wav"]
 
 
-def test_one_source_goes_into_a_folder_that_is_there(vcae_):
+def test_one_source_goes_into_an_existing_folder(vcae_):
     Path("out").mkdir()
     assert vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out").code == 0
     assert names("out") == [SOURCE.stem + ".wav"]
@@ -187,7 +187,7 @@ def test_reconstruct(vcae_):
     assert len(audio.read("out.wav").samples) == len(audio.read(SOURCE).samples)
 
 
-def test_a_voice_is_kept_mixed_and_used(vcae_):
+def test_voices_are_saved_mixed_and_used(vcae_):
     assert vcae_("voice", SOURCE, TARGET, "--out", "a.voice").code == 0
     assert vcae_("voice", VOICES / "vcc2016-SM1-200001.flac", "--out", "b.voice").code == 0
     assert vcae_("mix", "a.voice", "b.voice", "--weights", ".7", ".3", "--out", "ab.voice").code == 0
@@ -277,7 +277,7 @@ def test_info_of_the_bundled_weights(vcae_):
 
 
 @pytest.mark.parametrize("content", ["", "not weights"])
-def test_info_refuses_what_is_no_weights(vcae_, tmp_path, content):
+def test_info_refuses_files_that_are_no_weights(vcae_, tmp_path, content):
     (tmp_path / "x.safetensors").write_text(content)
     done = vcae_("info", "x.safetensors", bare=True)
     assert done.code == 2 and "x.safetensors" in done.err
@@ -301,7 +301,7 @@ def test_flags_of_version_0_1_are_understood_but_not_shown(vcae_, weights):
     assert "--weights" not in vcae_("convert", "--help", bare=True).out
 
 
-# What does not
+# Bad input
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "silent"])
@@ -336,7 +336,7 @@ def test_a_voice_of_other_weights_is_refused(vcae_, discrete):
     assert refused(vcae_("convert", SOURCE, "--voice", "a.voice", "--out", "out.wav"), "a.voice", "weights")
 
 
-def test_a_voice_file_stands_alone(vcae_):
+def test_a_voice_file_must_be_the_only_reference(vcae_):
     vcae_("voice", SOURCE, "--out", "a.voice")
     done = vcae_("convert", SOURCE, "--voice", "a.voice", TARGET, "--out", "out.wav")
     assert refused(done, "a.voice", "vcae mix")
@@ -376,11 +376,11 @@ def test_an_output_folder_that_is_locked_is_refused(bad_out, command):
 
 
 @pytest.mark.parametrize("command", ["embed", "voice", "mix"])
-@pytest.mark.parametrize("out", ["there", "."])
+@pytest.mark.parametrize("out", ["exists", "."])
 def test_an_output_that_is_a_folder_is_refused(bad_out, command, out):
-    Path("there").mkdir()
+    Path("exists").mkdir()
     assert refused(bad_out(*NEEDS_OUT[command], "--out", out), f"{out}: ")
-    assert not names("there")
+    assert not names("exists")
 
 
 def test_several_sources_into_a_file_are_refused(bad_out):
@@ -394,7 +394,7 @@ def test_an_output_of_another_kind_is_refused(vcae_, out):
 
 
 @pytest.mark.parametrize("out", ["nosuffix", "nowhere/x.wav"])
-def test_a_bad_output_is_told_before_the_work(vcae_, monkeypatch, out):
+def test_a_bad_output_is_reported_before_the_work(vcae_, monkeypatch, out):
     def work(*_):
         raise AssertionError("converted for nothing")
 
@@ -406,12 +406,14 @@ def test_the_source_is_not_overwritten(vcae_, folder):
     shutil.copy(SOURCE, "a.flac")
     before = Path("a.flac").read_bytes()
     assert refused(
-        vcae_("convert", "a.flac", "--voice", TARGET, "--out", "./a.flac"), "a.flac", "is read itself"
+        vcae_("convert", "a.flac", "--voice", TARGET, "--out", "./a.flac"), "a.flac", "is an input, too"
     )
     assert Path("a.flac").read_bytes() == before
     audio.read(SOURCE).write(folder / "one.wav")
     (folder / "one.flac").unlink()
-    assert refused(vcae_("convert", folder, "--voice", TARGET, "--out", folder), "one.wav", "is read itself")
+    assert refused(
+        vcae_("convert", folder, "--voice", TARGET, "--out", folder), "one.wav", "is an input, too"
+    )
 
 
 def test_the_reference_is_not_overwritten(vcae_):
@@ -429,7 +431,7 @@ def test_two_sources_for_one_output_are_refused(vcae_, folder):
     assert not Path("out").exists()
 
 
-def test_one_bad_file_in_a_folder_is_told_and_skipped(vcae_, folder):
+def test_one_bad_file_in_a_folder_is_reported_and_skipped(vcae_, folder):
     bad = bad_file("text", folder / "deep")
     done = vcae_("convert", folder, "--voice", TARGET, "--out", "out")
     assert done.code == 1
@@ -440,7 +442,7 @@ def test_one_bad_file_in_a_folder_is_told_and_skipped(vcae_, folder):
     assert not leftovers("out")
 
 
-def test_one_bad_file_is_left_out_of_the_archive(vcae_):
+def test_one_bad_file_is_not_in_the_archive(vcae_):
     done = vcae_("embed", SOURCE, bad_file("silent"), TARGET, "--out", "e.npz")
     assert done.code == 1
     assert done.err.count("silent.wav") == 1
@@ -450,7 +452,7 @@ def test_one_bad_file_is_left_out_of_the_archive(vcae_):
 
 
 @pytest.mark.parametrize("command", [["convert", "--voice", TARGET], ["embed"]], ids=lambda c: c[0])
-def test_nothing_but_bad_files_is_a_failure(vcae_, command):
+def test_only_bad_files_are_a_failure(vcae_, command):
     Path("in").mkdir()
     bad = [bad_file("text", "in"), bad_file("silent", "in")]
     out = Path("out" if command[0] == "convert" else "out.npz")
@@ -496,19 +498,19 @@ def test_an_unknown_device_is_refused(vcae_, device):
     assert refused(done, f"'{device}'", "--device cpu")
 
 
-def test_weights_that_are_not_there_are_refused(vcae_):
+def test_missing_weights_are_refused(vcae_):
     done = vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", "--model", "nowhere")
     assert refused(done, "nowhere")
 
 
-def test_weights_of_another_version_are_told_apart(vcae_, tmp_path):
-    """The one line says what does not fit, not only that something does not."""
+def test_weights_of_another_version_are_refused(vcae_, tmp_path):
+    """The message names the tensor that does not fit."""
     wide = save_weights(tmp_path / "w", TINY)
     tensors, about = load_tensors(wide / "autoencoder.safetensors")
-    gone = next(iter(tensors))
-    save_tensors(wide / "autoencoder.safetensors", {n: t for n, t in tensors.items() if n != gone}, about)
+    removed = next(iter(tensors))
+    save_tensors(wide / "autoencoder.safetensors", {n: t for n, t in tensors.items() if n != removed}, about)
     done = vcae_("embed", SOURCE, "--out", "e.npz", "--model", wide)
-    assert refused(done, "autoencoder.safetensors", gone)
+    assert refused(done, "autoencoder.safetensors", removed)
 
 
 def test_a_continuous_code_has_no_units(vcae_):
@@ -525,7 +527,7 @@ def test_weights_that_make_no_mix_are_refused(vcae_, shares):
 
 
 @pytest.mark.parametrize("command", [["convert", "--voice", TARGET], ["reconstruct"]], ids=lambda c: c[0])
-def test_what_is_found_late_in_a_file_leaves_nothing_half_written(vcae_, command):
+def test_a_late_error_in_a_file_leaves_nothing_half_written(vcae_, command):
     samples = np.tile(audio.read(SOURCE, RATE).samples, 8)
     samples[-5] = np.nan
     soundfile.write("bad.wav", samples, RATE, subtype="FLOAT")
@@ -533,25 +535,25 @@ def test_what_is_found_late_in_a_file_leaves_nothing_half_written(vcae_, command
     assert names() == ["bad.wav"]
 
 
-def test_a_failure_while_converting_leaves_what_was_there(vcae_, monkeypatch):
+def test_a_failure_while_converting_keeps_the_older_file(vcae_, monkeypatch):
     def broken(*_):
-        raise vcae.AudioError("source.wav: is gone; mount it again")
+        raise vcae.AudioError("source.wav: has disappeared; mount it again")
 
     Path("out.wav").write_text("older")
     monkeypatch.setattr(vcae.Stream, "flush", broken)
-    assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav"), "is gone")
+    assert refused(vcae_("convert", SOURCE, "--voice", TARGET, "--out", "out.wav"), "has disappeared")
     assert Path("out.wav").read_text() == "older"
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
-def test_what_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
+def test_a_file_that_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     clock = itertools.count(step=seconds)
     monkeypatch.setattr(console, "err", terminal)
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     with console.Bar() as bar:
-        bar.told("reading", 75, None)
-        bar.told("converting", 75, 3700)
+        bar.update("reading", 75, None)
+        bar.update("converting", 75, 3700)
         bar._bars.refresh()
     shown = terminal.file.getvalue()
     assert ("converting 0:01:15 of 1:01:40" in shown) == bool(seconds)
@@ -570,7 +572,7 @@ def test_an_archive_that_fails_leaves_nothing_half_written(vcae_, monkeypatch):
 @pytest.mark.parametrize(
     "words", [[], ["convrt"], ["convert", "a.wav"], ["convert", "a.wav", "--colour", "red"]]
 )
-def test_wrong_words_are_refused(vcae_, words):
+def test_wrong_arguments_are_refused(vcae_, words):
     done = vcae_(*words, bare=True)
     assert done.code == 2
     assert done.out == ""
@@ -588,23 +590,23 @@ def clip(tmp_path_factory):
     return path
 
 
-REHEARSE = ["stream", "--voice", TARGET, "--output", "out.wav"]
+STREAM_TO_FILE = ["stream", "--voice", TARGET, "--output", "out.wav"]
 
 
 @pytest.mark.parametrize("option", [[], ["--block", "55"], ["--source-voice", SOURCE, "--strength", "0.7"]])
-def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
-    done = vcae_(*REHEARSE, "--input", clip, "--profile", *option)
+def test_streaming_to_a_file(vcae_, clip, option):
+    done = vcae_(*STREAM_TO_FILE, "--input", clip, "--profile", *option)
     assert (done.code, done.err) == (0, "")
     assert names() == ["out.wav"]
     source, out = audio.read(clip), audio.read("out.wav")
     assert out.sample_rate == source.sample_rate
     assert source.duration < out.duration < source.duration + 0.5
     assert np.abs(out.samples).max() > 0.01
-    told = done.out.splitlines()
-    assert len(told) == 4
-    assert re.fullmatch(r"latency \d+ ms \(70 algorithm \+ \d+ compute \+ \d+ buffer\)", told[0])
-    assert "0 underruns, 0.00 s dropped" in told[2]
-    assert re.search(r"p50 \d+\.\d, p95 \d+\.\d, p99 \d+\.\d ms", told[3])
+    printed = done.out.splitlines()
+    assert len(printed) == 4
+    assert re.fullmatch(r"latency \d+ ms \(70 algorithm \+ \d+ compute \+ \d+ buffer\)", printed[0])
+    assert "0 underruns, 0.00 s dropped" in printed[2]
+    assert re.search(r"p50 \d+\.\d, p95 \d+\.\d, p99 \d+\.\d ms", printed[3])
 
 
 @pytest.mark.parametrize(
@@ -613,35 +615,35 @@ def test_a_rehearsal_writes_what_would_be_played(vcae_, clip, option):
         (["stream", "--input", SOURCE, "--output", "out.wav"], "--voice"),
         (["stream", "--voice", TARGET, "--input", SOURCE], "--output FILE"),
         (["stream", "--voice", TARGET, "--output", "out.wav"], "--input FILE"),
-        ([*REHEARSE, "--input", SOURCE, "--block", "1"], "block"),
-        ([*REHEARSE, "--input", SOURCE, "--block", "nan"], "block"),
-        ([*REHEARSE, "--input", SOURCE, "--jitter-buffer", "-1"], "jitter buffer"),
-        ([*REHEARSE, "--input", SOURCE, "--strength", "0.5"], "own voice"),
-        ([*REHEARSE, "--input", SOURCE, "--strength", "2"], "strength"),
-        ([*REHEARSE, "--input", SOURCE, "--pitch-shift", "inf"], "pitch shift"),
-        ([*REHEARSE, "--input", SOURCE, "--device", "gpu"], "'gpu'"),
-        ([*REHEARSE, "--input", SOURCE, "--output", "out.xyz"], "out.xyz"),
-        ([*REHEARSE, "--input", SOURCE, "--output", "nowhere/out.wav"], "nowhere"),
-        ([*REHEARSE, "--input", SOURCE, "--output", SOURCE], "is read itself"),
-        ([*REHEARSE, "--input", SOURCE, "--output", TARGET], "is read itself"),
-        ([*REHEARSE, "--input", "missing.wav"], "missing.wav: no such file"),
-        ([*REHEARSE, "--input", "."], "folder"),
-        ([*REHEARSE, "--input", SOURCE, "--voice", "missing.voice"], "missing.voice"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--block", "1"], "block"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--block", "nan"], "block"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--jitter-buffer", "-1"], "jitter buffer"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--strength", "0.5"], "voice of the source speaker"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--strength", "2"], "strength"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--pitch-shift", "inf"], "pitch shift"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--device", "gpu"], "'gpu'"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--output", "out.xyz"], "out.xyz"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--output", "nowhere/out.wav"], "nowhere"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--output", SOURCE], "is an input, too"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--output", TARGET], "is an input, too"),
+        ([*STREAM_TO_FILE, "--input", "missing.wav"], "missing.wav: no such file"),
+        ([*STREAM_TO_FILE, "--input", "."], "folder"),
+        ([*STREAM_TO_FILE, "--input", SOURCE, "--voice", "missing.voice"], "missing.voice"),
     ],
 )
-def test_a_rehearsal_that_cannot_be_is_refused(vcae_, words, part):
+def test_bad_options_of_stream_are_refused(vcae_, words, part):
     assert refused(vcae_(*words), part)
     assert not names()
 
 
-def test_a_source_that_breaks_off_leaves_nothing(vcae_):
+def test_a_bad_source_leaves_no_output(vcae_):
     soundfile.write("bad.wav", np.full(RATE // 4, np.nan), RATE, subtype="FLOAT")
-    assert refused(vcae_(*REHEARSE, "--input", "bad.wav"), "bad.wav", "NaN")
+    assert refused(vcae_(*STREAM_TO_FILE, "--input", "bad.wav"), "bad.wav", "NaN")
     assert names() == ["bad.wav"]
 
 
 class Devices:
-    """What stands in for the package sounddevice: a microphone and a loudspeaker that last for a while."""
+    """A fake of the package sounddevice: a microphone and a loudspeaker that stop after some blocks."""
 
     PortAudioError = type("PortAudioError", (Exception,), {})
 
@@ -653,8 +655,8 @@ class Devices:
     def query_devices(self):
         about = {"max_input_channels": 0, "max_output_channels": 0, "default_samplerate": 48_000.0}
         return [
-            {**about, "name": "Ear", "max_input_channels": 1},
-            {**about, "name": "Mouth", "max_output_channels": 2},
+            {**about, "name": "Microphone A", "max_input_channels": 1},
+            {**about, "name": "Loudspeaker B", "max_output_channels": 2},
         ]
 
     def InputStream(self, **options):  # noqa: N802 -- as in sounddevice
@@ -668,12 +670,16 @@ class Devices:
     OutputStream = InputStream
 
     def call_back(self):
-        heard, played = self.streams
+        microphone, loudspeaker = self.streams
         for _ in range(self.blocks):
-            heard.callback(np.full((heard.blocksize, 1), 0.1, np.float32), heard.blocksize, None, None)
-            played.callback(np.zeros((played.blocksize, 1), np.float32), played.blocksize, None, None)
+            microphone.callback(
+                np.full((microphone.blocksize, 1), 0.1, np.float32), microphone.blocksize, None, None
+            )
+            loudspeaker.callback(
+                np.zeros((loudspeaker.blocksize, 1), np.float32), loudspeaker.blocksize, None, None
+            )
             time.sleep(0.005)
-        self.end(heard)
+        self.end(microphone)
 
 
 LIVE = ["stream", "--voice", TARGET]
@@ -690,11 +696,11 @@ def test_ctrl_c_ends_a_live_conversion(vcae_, monkeypatch):
     assert "of sound, load" in done.out
 
 
-def test_a_device_that_stops_is_told(vcae_, monkeypatch):
+def test_a_device_that_stops_is_reported(vcae_, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", Devices(20, lambda stream: stream.finished_callback()))
     done = vcae_(*LIVE)
     assert done.code == 2
-    assert done.lines == ["vcae: a sound device has stopped; plug it in and start again"]
+    assert done.lines == ["vcae: a sound device has stopped; reconnect it and start again"]
     assert "0:00:00 of sound" in done.out
 
 
@@ -703,27 +709,27 @@ def test_devices_are_listed(vcae_, monkeypatch):
     done = vcae_("stream", "--devices", bare=True)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "  0 Ear (default microphone, 48000 Hz)",
-        "  1 Mouth (default loudspeaker, 48000 Hz)",
+        "  0 Microphone A (default microphone, 48000 Hz)",
+        "  1 Loudspeaker B (default loudspeaker, 48000 Hz)",
     ]
-    assert refused(vcae_(*LIVE, "--microphone", "Nose"), "'Nose'", "0 'Ear'")
+    assert refused(vcae_(*LIVE, "--microphone", "Nose"), "'Nose'", "0 'Microphone A'")
 
 
-def test_a_computer_without_devices_is_told(vcae_, monkeypatch):
+def test_a_computer_without_devices_is_reported(vcae_, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", Devices(0, None))
     monkeypatch.setattr(Devices, "query_devices", lambda _: [])
     done = vcae_("stream", "--devices", bare=True)
-    assert (done.code, done.out, done.err) == (0, "there are no sound devices here\n", "")
+    assert (done.code, done.out, done.err) == (0, "no sound devices found\n", "")
     assert refused(vcae_(*LIVE), "no microphone", "--input")
 
 
-def test_a_missing_portaudio_is_told(vcae_, monkeypatch):
+def test_a_missing_portaudio_is_reported(vcae_, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert refused(vcae_(*LIVE), "vcae[live]")
     assert refused(vcae_("stream", "--devices", bare=True), "vcae[live]")
 
 
-# As a program of its own, with the bundled weights
+# In a separate process, with the bundled weights
 
 
 def start(*words, cwd):
@@ -747,34 +753,34 @@ def test_the_program_converts(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a process can be stopped on POSIX only")
-def test_a_rehearsal_that_was_stopped_for_a_while_is_soon_in_time_again(tmp_path, weights):
+def test_a_stream_that_was_paused_recovers_its_latency(tmp_path, weights):
     samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]
     Audio(samples, RATE).write(tmp_path / "source.wav")
     words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
-    with start("stream", *words, "--model", weights, cwd=tmp_path) as rehearsal:
+    with start("stream", *words, "--model", weights, cwd=tmp_path) as process:
         while not (tmp_path / ".out.wav.part").exists():
-            assert rehearsal.poll() is None
+            assert process.poll() is None
             time.sleep(0.05)
         time.sleep(1)
-        rehearsal.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGSTOP)
         time.sleep(2)
-        rehearsal.send_signal(signal.SIGCONT)
-        told, errors = rehearsal.communicate(timeout=60)
-    assert (rehearsal.returncode, errors) == (0, b"")
-    assert int(re.search(rb"(\d+) underruns", told)[1]) >= 1
-    assert float(re.search(rb"([\d.]+) s dropped", told)[1]) > 0.5
-    assert int(re.search(rb"latency (\d+) ms", told)[1]) < 1_000
+        process.send_signal(signal.SIGCONT)
+        printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert int(re.search(rb"(\d+) underruns", printed)[1]) >= 1
+    assert float(re.search(rb"([\d.]+) s dropped", printed)[1]) > 0.5
+    assert int(re.search(rb"latency (\d+) ms", printed)[1]) < 1_000
     assert audio.read(tmp_path / "out.wav").duration > 6
 
 
-def test_the_program_tells_what_is_wrong(tmp_path):
+def test_the_program_reports_an_error(tmp_path):
     done = program("convert", "missing.wav", "--voice", TARGET, "--out", "out.wav", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file"]
+    assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file; check the path"]
     assert not list(tmp_path.iterdir())
 
 
-# Measuring. What judges say is tested with the judges, and with quick ones in test_evaluation.
+# Commands that measure. Metrics are tested in tests/evaluation.
 
 
 @pytest.fixture
@@ -809,7 +815,7 @@ def test_trials_are_listed_the_same_every_time(vcae_, speakers):
         (["speech", "--out", "t.tsv", "--corpus", "timit"], "timit: no such corpus"),
     ],
 )
-def test_a_list_that_cannot_be_made(vcae_, speakers, words, reason):
+def test_a_list_that_cannot_be_made_is_reported(vcae_, speakers, words, reason):
     done = vcae_("trials", *words, bare=True)
     assert done.code == 2
     assert reason in done.err and len(done.lines) == 1
@@ -829,7 +835,7 @@ def test_a_list_that_cannot_be_made(vcae_, speakers, words, reason):
         (["--pairs", "t.tsv", "--out", "new", "--converted", "gone"], "gone: no such file or folder"),
     ],
 )
-def test_an_evaluation_that_cannot_be_made(vcae_, speakers, words, reason):
+def test_an_evaluation_that_cannot_be_made_is_reported(vcae_, speakers, words, reason):
     vcae_("trials", speakers, "--out", "t.tsv", bare=True)
     done = vcae_("evaluate", *words)
     assert done.code == 2

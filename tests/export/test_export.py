@@ -1,4 +1,4 @@
-"""ONNX graphs: they do what the networks do, and the example beside them converts without torch."""
+"""ONNX graphs: equality with the networks, and the example script, which converts without torch."""
 
 import json
 import os
@@ -38,7 +38,7 @@ CLIP, OTHER = VOICES / "vcc2016-SF1-200001.flac", VOICES / "librispeech-78-368-0
 
 @pytest.fixture(scope="module")
 def converter() -> Converter:
-    """With one block a stack, since tracing takes long; with a voice that is always there and moves."""
+    """With one block per stack, since tracing takes long, and with all frames voiced and a varying F0."""
     autoencoder, vocoder = seeded(Autoencoder, TINY), seeded(Vocoder, TINY_VOCODER)
     for module in (*autoencoder.modules(), *vocoder.modules()):
         if isinstance(module, Stack):
@@ -46,7 +46,8 @@ def converter() -> Converter:
     with torch.no_grad():
         autoencoder.prosody.output.weight.mul_(30)
         autoencoder.prosody.output.bias[-1] = 100
-        # Untrained, the highest harmonics are the loudest, in whose phase the rounding of F0 adds up.
+        # Otherwise the highest harmonics, which are most sensitive to rounding errors of F0, would be the
+        # loudest.
         vocoder.filters.bias[: len(vocoder.filters.bias) // 4].sub_(torch.linspace(0, 8, 321))
         autoencoder.content.over_time.mean.normal_()
         autoencoder.content.over_time.variance.uniform_(0.5, 2)
@@ -55,7 +56,7 @@ def converter() -> Converter:
 
 @pytest.fixture(scope="module")
 def exported(converter, tmp_path_factory) -> Path:
-    """What `vcae export` writes, into a folder that is there and empty."""
+    """The output of `vcae export` to an existing empty folder."""
     folder = tmp_path_factory.mktemp("graphs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli_options, "load", lambda path, device: converter)
@@ -66,18 +67,18 @@ def exported(converter, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def session(exported):
-    """name -> the graph, loaded."""
+    """name -> loaded graph."""
     return lambda name: onnxruntime.InferenceSession(exported / f"{name}.onnx")
 
 
 @pytest.fixture(scope="module")
-def begin(exported):
-    """name -> what the cache of a stream begins with."""
+def initial_cache(exported):
+    """name -> initial cache of a streaming graph."""
     return lambda name: dict(np.load(exported / f"{name}_stream.npz"))
 
 
-def some(frames: int) -> dict[str, Tensor]:
-    """Something for every input of every graph."""
+def example_inputs(frames: int) -> dict[str, Tensor]:
+    """Random values for all inputs of all graphs."""
     prosody = torch.stack(
         [5 + 0.3 * noise(1, frames), noise(1, frames, seed=1).sigmoid(), noise(1, frames)], 1
     )
@@ -94,7 +95,7 @@ def some(frames: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def by_torch(converter: Converter, name: str, x: dict[str, Tensor]) -> list[np.ndarray]:
-    """What the networks make of it."""
+    """Outputs of the networks."""
     auto = converter.autoencoder
     speaker = SpeakerCode(x["embedding"], x["tokens"])
     out = {
@@ -108,35 +109,35 @@ def by_torch(converter: Converter, name: str, x: dict[str, Tensor]) -> list[np.n
     return [y.numpy() for y in ([out] if isinstance(out, Tensor) else out)]
 
 
-def fed(graph, x: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def feeds(graph, x: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {i.name: x[i.name].numpy() for i in graph.get_inputs() if i.name in x}
 
 
 @pytest.mark.parametrize("frames", [2, 40, 1_030])
 @pytest.mark.parametrize("name", WHOLE)
-def test_graphs_do_what_the_networks_do(converter, session, name, frames):
-    graph, x = session(name), some(frames)
-    made = graph.run(None, fed(graph, x))
-    for ours, theirs in zip(made, by_torch(converter, name, x), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=3e-4)
+def test_graphs_equal_the_networks(converter, session, name, frames):
+    graph, x = session(name), example_inputs(frames)
+    outputs = graph.run(None, feeds(graph, x))
+    for output, expected in zip(outputs, by_torch(converter, name, x), strict=True):
+        np.testing.assert_allclose(output, expected, atol=3e-4)
 
 
 @pytest.mark.parametrize("name", ["log_mel", "speaker"])
 def test_a_reference_may_be_of_an_odd_number_of_frames(converter, session, name):
-    graph, x = session(name), some(333)
-    for ours, theirs in zip(graph.run(None, fed(graph, x)), by_torch(converter, name, x), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    graph, x = session(name), example_inputs(333)
+    for output, expected in zip(graph.run(None, feeds(graph, x)), by_torch(converter, name, x), strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_two_frames_at_a_time_is_as_whole(converter, session, begin, name):
-    graph, cache = session(f"{name}_stream"), begin(name)
+def test_two_frames_at_a_time_equal_the_whole(converter, session, initial_cache, name):
+    graph, cache = session(f"{name}_stream"), initial_cache(name)
     sizes = {i.name: i.shape for i in graph.get_inputs()}
     frames, parts = 300, []
-    x = some(frames)
+    x = example_inputs(frames)
     for step in range(frames // 2):
         block = {}
-        for key, whole in fed(graph, x).items():
+        for key, whole in feeds(graph, x).items():
             block[key] = whole
             for axis, size in enumerate(sizes[key]):
                 if whole.shape[axis] != size:
@@ -144,22 +145,22 @@ def test_two_frames_at_a_time_is_as_whole(converter, session, begin, name):
         out, *rest = graph.run(None, block | cache)
         cache = dict(zip(cache, rest, strict=True))
         parts.append(out)
-    (wanted,) = by_torch(converter, name, x)
-    np.testing.assert_allclose(np.concatenate(parts, axis=2), wanted, atol=3e-4)
+    (expected,) = by_torch(converter, name, x)
+    np.testing.assert_allclose(np.concatenate(parts, axis=2), expected, atol=3e-4)
 
 
-def test_the_folder_holds_graphs_what_streams_begin_with_and_the_example(exported):
+def test_the_folder_holds_graphs_initial_caches_and_the_example(exported):
     graphs = [f"{name}.onnx" for name in (*WHOLE, *(f"{name}_stream" for name in CAUSAL))]
-    begin = [f"{name}_stream.npz" for name in CAUSAL]
+    caches = [f"{name}_stream.npz" for name in CAUSAL]
     assert sorted(p.name for p in exported.iterdir()) == sorted(
-        ["manifest.json", "convert.py", *graphs, *begin]
+        ["manifest.json", "convert.py", *graphs, *caches]
     )
     assert not list(exported.parent.glob(".*.part"))
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_all_of_a_stream_is_fixed_and_told(session, begin, name):
-    graph, cache = session(f"{name}_stream"), begin(name)
+def test_shapes_and_names_of_a_streaming_graph_are_fixed(session, initial_cache, name):
+    graph, cache = session(f"{name}_stream"), initial_cache(name)
     inputs = {i.name: i.shape for i in graph.get_inputs()}
     outputs = {o.name: o.shape for o in graph.get_outputs()}
     assert list(inputs)[-len(cache) :] == list(cache)
@@ -169,7 +170,7 @@ def test_all_of_a_stream_is_fixed_and_told(session, begin, name):
     assert all(isinstance(n, int) for shape in (inputs | outputs).values() for n in shape)
 
 
-def test_the_manifest_tells_what_is_left_to_do_outside(converter, exported):
+def test_the_manifest(converter, exported):
     about = json.loads((exported / "manifest.json").read_text())
     assert about == {
         "made_by": converter.made_by,
@@ -183,13 +184,13 @@ def test_the_manifest_tells_what_is_left_to_do_outside(converter, exported):
     }
 
 
-def test_graphs_tell_nothing_of_this_machine(exported):
+def test_graphs_hold_no_paths_of_this_machine(exported):
     for path in exported.glob("*.onnx"):
         assert b".py" not in path.read_bytes()
 
 
 class Half(nn.Module):
-    """A content encoder that takes no time to trace."""
+    """A content encoder that is traced quickly."""
 
     stride = 2
 
@@ -197,14 +198,14 @@ class Half(nn.Module):
         return MEL.standardise(mel)[:, : TINY.content_dim, ::2]
 
 
-def test_codes_of_vector_quantisation_are_exported_too(tmp_path):
+def test_codes_of_vector_quantisation_are_exported(tmp_path):
     auto = seeded(Autoencoder, replace(TINY, bottleneck={"kind": "vq", "size": 32}))
     auto.content = Half()
     converter = Converter(auto, seeded(Vocoder, TINY_VOCODER))
     network = export.networks(converter)["content"]
     with torch.no_grad():
         export._write(tmp_path / "vq.onnx", network, network.zeros(export.shapes(TINY, 100)))
-    x = some(200)
+    x = example_inputs(200)
     (z,) = onnxruntime.InferenceSession(tmp_path / "vq.onnx").run(None, {"mel": x["mel"].numpy()})
     np.testing.assert_allclose(z, by_torch(converter, "content", x)[0], atol=1e-5)
 
@@ -241,7 +242,7 @@ def clips(tmp_path_factory):
 
 
 def by_example(folder: Path, *words: object) -> None:
-    """Run the example in a new interpreter that has numpy and onnxruntime alone."""
+    """Run the example in a new interpreter without torch and vcae."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", WITHOUT, folder / "convert.py", *words],
         capture_output=True,
@@ -253,9 +254,9 @@ def by_example(folder: Path, *words: object) -> None:
 
 def check_example(folder, converter, source, reference, out, *options):
     by_example(folder, source, reference, out, *options)
-    made, wanted = audio.read(out).samples, converter.convert(source, reference).samples
-    assert np.abs(wanted).max() > 0.05
-    np.testing.assert_allclose(made, wanted, atol=1e-3)
+    output, expected = audio.read(out).samples, converter.convert(source, reference).samples
+    assert np.abs(expected).max() > 0.05
+    np.testing.assert_allclose(output, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def check_example(folder, converter, source, reference, out, *options):
     [("mono", "long", []), ("stereo", "mono", ["--stream"])],
     ids=["whole", "stream"],
 )
-def test_the_example_converts_as_vcae_does(converter, exported, clips, tmp_path, source, reference, options):
+def test_the_example_equals_vcae(converter, exported, clips, tmp_path, source, reference, options):
     paths = [clips / f"{source}.wav", clips / f"{reference}.wav"]
     check_example(exported, converter, *paths, tmp_path / "out.wav", *options)
 
@@ -272,8 +273,8 @@ def test_the_example_converts_as_vcae_does(converter, exported, clips, tmp_path,
     not os.environ.get("VCAE_EXPORT_TESTS"),
     reason="it needs minutes: VCAE_EXPORT_TESTS=1 python -m pytest -n 0 tests/export -k bundled",
 )
-def test_bundled_weights_convert_as_vcae_does(clips, tmp_path):
-    """Twelve seconds, since what is wrong with F0 adds up in the phase."""
+def test_the_example_with_bundled_weights_equals_vcae(clips, tmp_path):
+    """Twelve seconds, since errors of F0 accumulate in the phase."""
     converter, folder, source = vcae.load(), tmp_path / "graphs", tmp_path / "source.wav"
     export.export_onnx(converter, folder)
     samples = [audio.read(path, RATE).samples for path in sorted(VOICES.glob("*.flac"))]
@@ -284,7 +285,7 @@ def test_bundled_weights_convert_as_vcae_does(clips, tmp_path):
 
 @pytest.fixture
 def convert(exported, monkeypatch, capsys):
-    """Run the example here: exit status and what it says."""
+    """Run the example in this process: exit status and stderr."""
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, words)])
@@ -312,33 +313,33 @@ def bad_recording(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["rate", "silent", "short", "text", "empty", "missing"])
-def test_the_example_refuses_what_it_cannot_use(convert, clips, tmp_path, kind):
+def test_the_example_refuses_bad_references(convert, clips, tmp_path, kind):
     bad, out = tmp_path / f"{kind}.wav", tmp_path / "out.wav"
     bad_recording(kind, bad)
-    code, said = convert(clips / "mono.wav", bad, out)
+    code, stderr = convert(clips / "mono.wav", bad, out)
     assert code == 2
-    assert len(said.splitlines()) == 1
-    assert said.startswith("convert.py: ")
+    assert len(stderr.splitlines()) == 1
+    assert stderr.startswith("convert.py: ")
     assert not out.exists()
     if kind == "rate":
-        assert "8000" in said
-        assert "16000" in said
+        assert "8000" in stderr
+        assert "16000" in stderr
 
 
-def test_the_example_reads_what_there_is_of_a_file_cut_short(convert, clips, tmp_path):
+def test_the_example_reads_a_truncated_file(convert, clips, tmp_path):
     whole = (clips / "stereo.wav").read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2 + 1])
-    code, said = convert(tmp_path / "cut.wav", clips / "mono.wav", tmp_path / "out.wav")
-    assert (code, said) == (0, "")
+    code, stderr = convert(tmp_path / "cut.wav", clips / "mono.wav", tmp_path / "out.wav")
+    assert (code, stderr) == (0, "")
     assert len(audio.read(tmp_path / "out.wav").samples) == (len(whole) // 2 + 1 - 44) // 4
 
 
-# What is not written
+# Failures
 
 
 @pytest.fixture
 def vcae_export(converter, tmp_path, monkeypatch, capsys):
-    """Run `vcae export` in an empty folder: exit status and the lines it says."""
+    """Run `vcae export` in an empty folder: exit status and lines of stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words, load=lambda path, device: converter):
@@ -349,14 +350,14 @@ def vcae_export(converter, tmp_path, monkeypatch, capsys):
             cli.main()
         except SystemExit as end:
             code = end.code
-        said = capsys.readouterr().err.splitlines()
-        assert all(line.startswith("vcae: ") for line in said)
-        return code, said
+        stderr = capsys.readouterr().err.splitlines()
+        assert all(line.startswith("vcae: ") for line in stderr)
+        return code, stderr
 
     return run
 
 
-def kept(folder=Path()):
+def listing(folder=Path()):
     return sorted(str(p) for p in folder.rglob("*"))
 
 
@@ -365,16 +366,16 @@ def test_only_a_new_or_an_empty_folder_is_written(vcae_export, name):
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine")
     Path("file").write_text("mine")
-    before = kept()
-    code, said = vcae_export("--onnx", name)
+    before = listing()
+    code, stderr = vcae_export("--onnx", name)
     assert code == 2
-    assert len(said) == 1
-    assert said[0].startswith(f"vcae: {name}: ")
-    assert kept() == before
+    assert len(stderr) == 1
+    assert stderr[0].startswith(f"vcae: {name}: ")
+    assert listing() == before
 
 
 @pytest.mark.parametrize("name", ["new", "empty", "."])
-def test_files_are_moved_to_where_they_belong(tmp_path, monkeypatch, name):
+def test_files_are_moved_to_the_folder(tmp_path, monkeypatch, name):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty" if name == "." else tmp_path)
     with files.new_folder(Path(name)) as folder:
@@ -383,34 +384,34 @@ def test_files_are_moved_to_where_they_belong(tmp_path, monkeypatch, name):
     assert [p.name for p in Path(name).iterdir()] == ["a.txt"]
 
 
-def test_unknown_weights_are_told(vcae_export):
-    code, said = vcae_export("--onnx", "graphs", "--model", "nowhere", load=vcae.load)
+def test_missing_weights_are_reported(vcae_export):
+    code, stderr = vcae_export("--onnx", "graphs", "--model", "nowhere", load=vcae.load)
     assert code == 2
-    assert len(said) == 1
-    assert "nowhere" in said[0]
-    assert kept() == []
+    assert len(stderr) == 1
+    assert "nowhere" in stderr[0]
+    assert listing() == []
 
 
-def test_without_the_extra_one_line_says_so(vcae_export, monkeypatch):
+def test_a_missing_extra_is_reported_in_one_line(vcae_export, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("onnxscript.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.delitem(sys.modules, "vcae.export.onnx")
-    code, said = vcae_export("--onnx", "graphs")
+    code, stderr = vcae_export("--onnx", "graphs")
     assert code == 2
-    assert len(said) == 1
-    assert "onnxscript" in said[0]
-    assert "vcae[export]" in said[0]
+    assert len(stderr) == 1
+    assert "onnxscript" in stderr[0]
+    assert "vcae[export]" in stderr[0]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
-def test_nothing_stays_of_what_fails(vcae_export, monkeypatch, error):
+def test_a_failure_leaves_no_files(vcae_export, monkeypatch, error):
     def fail(path, *_):
         path.touch()
         raise error
 
     monkeypatch.setattr(export, "_write", fail)
-    code, said = vcae_export("--onnx", "graphs")
+    code, stderr = vcae_export("--onnx", "graphs")
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
-    assert len(said) == (0 if isinstance(error, KeyboardInterrupt) else 1)
-    assert kept() == []
+    assert len(stderr) == (0 if isinstance(error, KeyboardInterrupt) else 1)
+    assert listing() == []

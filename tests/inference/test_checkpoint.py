@@ -1,4 +1,4 @@
-"""Weights on disk."""
+"""Checkpoints."""
 
 import dataclasses
 import json
@@ -33,8 +33,8 @@ KINDS = {
 
 
 @pytest.fixture(params=KINDS)
-def kept(request, tmp_path):
-    """A model, the file it was saved to, and what loads that."""
+def saved(request, tmp_path):
+    """A model, the file it was saved to, and the function that loads it."""
     model, config, load = KINDS[request.param]
     path = tmp_path / "model.safetensors"
     save(path, seeded(model, config), {"steps": 7})
@@ -45,8 +45,8 @@ def header(path):
     return load_tensors(path)[1]
 
 
-def test_weights_come_back_at_half_precision(kept):
-    model, path, load = kept
+def test_weights_are_stored_at_half_precision(saved):
+    model, path, load = saved
     again = load(path)
     assert again.state_dict().keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
@@ -54,21 +54,21 @@ def test_weights_come_back_at_half_precision(kept):
         assert torch.equal(again.state_dict()[name], expected), name
 
 
-def test_files_are_half_the_size_and_models_full_precision(kept):
-    _, path, load = kept
+def test_files_are_half_the_size_and_models_full_precision(saved):
+    _, path, load = saved
     assert all(t.dtype == torch.float16 for t in load_file(path).values() if t.is_floating_point())
     assert all(p.dtype == torch.float32 for p in load(path).parameters())
 
 
-def test_config_and_notes_come_back(kept):
-    model, path, load = kept
+def test_config_and_notes_are_stored(saved):
+    model, path, load = saved
     assert load(path).config == model.config
     assert header(path)["notes"] == {"steps": 7}
     assert not load(path).training
 
 
-def test_saving_twice_is_saving_the_same(kept, tmp_path):
-    _, path, load = kept
+def test_saving_twice_is_saving_the_same(saved, tmp_path):
+    _, path, load = saved
     again = tmp_path / "again.safetensors"
     save(again, load(path), {"steps": 7})
     one, other = load_file(path), load_file(again)
@@ -77,7 +77,7 @@ def test_saving_twice_is_saving_the_same(kept, tmp_path):
     assert header(path) == header(again)
 
 
-def test_a_loaded_model_sounds_as_the_saved_one(tmp_path, vocoder):
+def test_the_output_of_a_loaded_model_is_that_of_the_saved_one(tmp_path, vocoder):
     save(tmp_path / "v.safetensors", vocoder)
     again = load_vocoder(tmp_path / "v.safetensors")
     mel, prosody = noise(1, 80, 20), noise(1, 3, 20)
@@ -87,13 +87,13 @@ def test_a_loaded_model_sounds_as_the_saved_one(tmp_path, vocoder):
     assert (again(mel, prosody) - vocoder(mel, prosody)).abs().max() < 0.01 * loud
 
 
-def test_only_models_are_saved(tmp_path):
+def test_only_models_with_a_config_are_saved(tmp_path):
     with pytest.raises(TypeError, match="Linear"):
         save(tmp_path / "x.safetensors", torch.nn.Linear(2, 2))
     assert not any(tmp_path.iterdir())
 
 
-def test_a_model_replaces_the_one_before(tmp_path, vocoder):
+def test_saving_replaces_an_older_file(tmp_path, vocoder):
     path = tmp_path / "v.safetensors"
     save(path, vocoder, {"steps": 1})
     save(path, vocoder, {"steps": 2})
@@ -123,14 +123,14 @@ def test_weights_may_be_read_by_whoever_may_read_a_plain_file(tmp_path, vocoder)
     assert (tmp_path / "v.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_notes_that_are_no_json_write_nothing(tmp_path, vocoder):
+def test_notes_that_are_not_json_write_nothing(tmp_path, vocoder):
     with pytest.raises(TypeError):
         save(tmp_path / "v.safetensors", vocoder, {"path": tmp_path})
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])
-def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(tmp_path, vocoder, folder):
+def test_a_folder_that_cannot_be_written_to_is_reported_in_one_line(tmp_path, vocoder, folder):
     (tmp_path / "file").touch()
     path = tmp_path / folder / "v.safetensors"
     with pytest.raises(VcaeError) as refusal:
@@ -239,15 +239,15 @@ def test_a_vocoder_is_no_autoencoder(tmp_path, vocoder):
 
 
 def test_nothing_is_unpickled(tmp_path):
-    """A pickle that would leave a trace if it were loaded."""
-    trace = tmp_path / "trace"
+    """A pickle that would create a file if it were loaded."""
+    created = tmp_path / "created"
 
     class Evil:
         def __reduce__(self):
-            return type(trace).touch, (trace,)
+            return type(created).touch, (created,)
 
     path = tmp_path / "evil.safetensors"
     torch.save({"weight": Evil()}, path)
     with pytest.raises(CheckpointError):
         load_vocoder(path)
-    assert not trace.exists()
+    assert not created.exists()

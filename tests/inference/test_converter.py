@@ -1,4 +1,4 @@
-"""What a user holds: conversion, voices, embeddings, content. Mostly with tiny random weights."""
+"""Converter: conversion, voices, embeddings, content. Mostly with tiny random weights."""
 
 import contextlib
 import dataclasses
@@ -111,12 +111,12 @@ def test_a_source_as_loud_gives_an_output_as_loud(converter, voice, source, leve
 
 
 @pytest.mark.parametrize("block_seconds", [0.1, 0.31, 1, 60])
-def test_blocks_leave_no_trace(converter, voice, source, block_seconds):
+def test_the_output_does_not_depend_on_the_block_size(converter, voice, source, block_seconds):
     blocks = Converter(converter.autoencoder, converter.vocoder, block_seconds=block_seconds)
     assert close(blocks.convert(source, voice), converter.convert(source, voice))
 
 
-def test_blocks_leave_no_trace_in_longer_speech(bundled):
+def test_the_output_of_longer_speech_does_not_depend_on_the_block_size(bundled):
     clips = Audio(np.concatenate([vcae.audio.read(clip).samples for clip in CLIPS[:3]]), RATE)
     voice = bundled.voice(CLIPS[-1])
     blocks = Converter(bundled.autoencoder, bundled.vocoder, block_seconds=1)
@@ -143,8 +143,8 @@ def test_pitch_shift_is_a_number(converter, voice, source, semitones):
 
 
 def test_strength_goes_from_the_source_to_the_voice(converter, voice, source):
-    own, half, full = (converter.convert(source, voice, strength=s) for s in (0, 0.5, 1))
-    assert not close(own, full, 1e-3)
+    source_voice, half, full = (converter.convert(source, voice, strength=s) for s in (0, 0.5, 1))
+    assert not close(source_voice, full, 1e-3)
     assert not close(half, full, 1e-3)
     assert close(full, converter.convert(source, voice))
 
@@ -153,8 +153,8 @@ def test_strength_0_is_the_plain_autoencoder(converter, voice, source):
     assert close(converter.convert(source, voice, strength=0), converter.reconstruct(source), 1e-3)
 
 
-class Steady(torch.nn.Module):
-    """A prosody of one F0 and one voicing."""
+class ConstantProsody(torch.nn.Module):
+    """A prosody encoder with constant F0 and voicing."""
 
     def __init__(self, f0, voicing):
         super().__init__()
@@ -166,7 +166,7 @@ class Steady(torch.nn.Module):
 
 
 class Copying(Autoencoder):
-    """A perfect autoencoder, for the chain around it: the mel passes as the code, `delay` frames late."""
+    """A perfect autoencoder, to test the rest: the code is the mel, the output the delayed mel."""
 
     def encode(self, mel, cache=None):
         return Code(mel, None, mel.new_zeros(())), self.prosody(mel, cache)
@@ -176,9 +176,9 @@ class Copying(Autoencoder):
 
 
 def copying(f0=150.0, voicing=1.0, delay=2):
-    """A converter with a perfect autoencoder that hears a steady F0, and its voice."""
+    """A converter with a perfect autoencoder and a constant F0, and a voice with this F0."""
     autoencoder = seeded(Copying, dataclasses.replace(TINY, delay=delay))
-    autoencoder.prosody = Steady(f0, voicing)
+    autoencoder.prosody = ConstantProsody(f0, voicing)
     converter = Converter(autoencoder, seeded(Vocoder, TINY_VOCODER))
     voice = converter.encode(white(1)).voice
     return converter, dataclasses.replace(voice, f0=F0Statistics.around(math.log(f0), 0.2, 1e6))
@@ -216,10 +216,10 @@ def pitch_of(samples):
 )
 def test_pitch_moves_to_the_voice_and_by_semitones(target, semitones):
     converter, voice = copying(f0=150.0)
-    there = dataclasses.replace(voice, f0=F0Statistics.around(math.log(target), 0.2, 1e6))
+    target_voice = dataclasses.replace(voice, f0=F0Statistics.around(math.log(target), 0.2, 1e6))
     clicks = np.zeros(RATE, np.float32)
     clicks[::160] = 0.5  # one a hop, so that all frames are the same
-    out = converter.convert(Audio(clicks, RATE), there, pitch_shift=semitones).samples
+    out = converter.convert(Audio(clicks, RATE), target_voice, pitch_shift=semitones).samples
     assert pitch_of(out[4_000:12_000]) == pytest.approx(target * 2 ** (semitones / 12), rel=0.03)
 
 
@@ -256,18 +256,18 @@ def test_names_that_are_no_text_are_read_or_refused(converter, tmp_path):
 
 @pytest.fixture(params=[600, 0.5], ids=["short", "long"])
 def length(request, monkeypatch):
-    """Files count as short, and are kept in memory, or as long."""
+    """Files count as short, which are held in memory, or as long."""
     monkeypatch.setattr(recording, "_SHORT_SECONDS", request.param)
 
 
 @pytest.mark.usefixtures("length")
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
-def test_a_file_is_what_is_converted_in_memory(converter, voice, source, tmp_path, suffix):
+def test_converting_to_a_file_equals_converting_in_memory(converter, voice, source, tmp_path, suffix):
     source.write(tmp_path / "source.wav")
-    heard = vcae.audio.read(tmp_path / "source.wav")
+    decoded = vcae.audio.read(tmp_path / "source.wav")
     for kind, options in (("convert", (voice, -3.0, 0.7)), ("reconstruct", ())):
         getattr(converter, f"{kind}_file")(tmp_path / "source.wav", tmp_path / f"file{suffix}", *options)
-        getattr(converter, kind)(heard, *options).write(tmp_path / f"memory{suffix}")
+        getattr(converter, kind)(decoded, *options).write(tmp_path / f"memory{suffix}")
         assert (tmp_path / f"file{suffix}").read_bytes() == (tmp_path / f"memory{suffix}").read_bytes()
 
 
@@ -283,7 +283,7 @@ def test_little_of_a_long_file_is_in_memory(converter, voice, source, tmp_path, 
     monkeypatch.setattr(recording, "_SHORT_SECONDS", 1)
     blocks = Converter(converter.autoencoder, converter.vocoder, block_seconds=1)
     peaks = []
-    for times in (24, 48):  # the voice is heard in pieces of ten seconds
+    for times in (24, 48):  # recordings are analysed in pieces of ten seconds
         Audio(np.tile(source.samples, times), RATE).write(tmp_path / "long.flac")
         tracemalloc.start()  # which counts NumPy's arrays
         blocks.convert_file(tmp_path / "long.flac", tmp_path / "out.flac", voice)
@@ -292,13 +292,13 @@ def test_little_of_a_long_file_is_in_memory(converter, voice, source, tmp_path, 
     assert peaks[1] - peaks[0] < 24 * source.samples.nbytes / 10
 
 
-def test_progress_is_told_in_seconds_of_the_source(converter, voice, source, tmp_path):
-    told = []
-    converter.convert_file(source, tmp_path / "out.wav", voice, progress=lambda *now: told.append(now))
-    doing = [doing for doing, _ in itertools.groupby(told, lambda now: now[0])]
+def test_progress_is_reported_in_seconds_of_the_source(converter, voice, source, tmp_path):
+    progress = []
+    converter.convert_file(source, tmp_path / "out.wav", voice, progress=lambda *now: progress.append(now))
+    doing = [doing for doing, _ in itertools.groupby(progress, lambda now: now[0])]
     assert doing == ["reading", "analysing", "converting"]
-    assert {total for doing, _, total in told if doing != "reading"} == {source.duration}
-    assert told[-1] == ("converting", source.duration, source.duration)
+    assert {total for doing, _, total in progress if doing != "reading"} == {source.duration}
+    assert progress[-1] == ("converting", source.duration, source.duration)
 
 
 # Voices
@@ -306,16 +306,16 @@ def test_progress_is_told_in_seconds_of_the_source(converter, voice, source, tmp
 
 @pytest.fixture(params=["path", "str", "list", "audio", ".voice", "Voice"])
 def reference(request, voice, tmp_path):
-    """One and the same voice in every form that is taken."""
+    """The same voice in every form that is accepted."""
     path = CLIPS[-1]
-    kept = tmp_path / "kept.voice"
-    voice.save(kept)
+    voice_file = tmp_path / "reference.voice"
+    voice.save(voice_file)
     return {
         "path": path,
         "str": str(path),
         "list": [path],
         "audio": vcae.audio.read(path),
-        ".voice": kept,
+        ".voice": voice_file,
         "Voice": voice,
     }[request.param]
 
@@ -369,7 +369,7 @@ def test_voices_mix_by_weights(converter, shares):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_voice_mixed_with_itself_stays_what_it_is(voice, count):
+def test_mixing_a_voice_with_itself_changes_nothing(voice, count):
     one = dataclasses.replace(voice, f0=F0Statistics.around(math.log(210), 0.3, 100))
     mixed = Voice.mix(count * [one])
     torch.testing.assert_close(mixed.embedding, one.embedding)
@@ -377,33 +377,35 @@ def test_a_voice_mixed_with_itself_stays_what_it_is(voice, count):
     assert mixed.f0.std == pytest.approx(one.f0.std, abs=1e-9)
 
 
-SCALE = 0.45
+GUIDANCE_SCALE = 0.45
 
 
-def test_a_voice_is_exaggerated_away_from_the_one_it_replaces(converter):
+def test_guidance_moves_a_voice_away_from_that_of_the_source(converter):
     low, high = (F0Statistics.around(math.log(f0), 0.2, 300) for f0 in (110, 210))
-    voice, own = (converter.voice(clip) for clip in CLIPS[:2])
-    voice, own = dataclasses.replace(voice, f0=low), dataclasses.replace(own, f0=high)
-    given = voice.guided(own, SCALE)
-    assert given.embedding.norm() == pytest.approx(1)
-    assert given.embedding @ own.embedding < voice.embedding @ own.embedding
-    assert given.embedding @ voice.embedding > given.embedding @ own.embedding
-    torch.testing.assert_close(given.tokens, voice.tokens + SCALE * (voice.tokens - own.tokens))
-    assert given.f0.mean == pytest.approx(voice.f0.mean, abs=1e-9)  # pitch is not
-    assert given.f0.std == pytest.approx(voice.f0.std, abs=1e-9)
+    voice, source_voice = (converter.voice(clip) for clip in CLIPS[:2])
+    voice, source_voice = dataclasses.replace(voice, f0=low), dataclasses.replace(source_voice, f0=high)
+    guided = voice.guided(source_voice, GUIDANCE_SCALE)
+    assert guided.embedding.norm() == pytest.approx(1)
+    assert guided.embedding @ source_voice.embedding < voice.embedding @ source_voice.embedding
+    assert guided.embedding @ voice.embedding > guided.embedding @ source_voice.embedding
+    difference = voice.tokens - source_voice.tokens
+    torch.testing.assert_close(guided.tokens, voice.tokens + GUIDANCE_SCALE * difference)
+    assert guided.f0.mean == pytest.approx(voice.f0.mean, abs=1e-9)  # F0 is not guided
+    assert guided.f0.std == pytest.approx(voice.f0.std, abs=1e-9)
 
 
 @pytest.mark.parametrize("strength", [0, 0.5, 1])
-def test_a_voice_guided_by_itself_stays_what_it_is(voice, strength):
-    given = voice.guided(voice, SCALE, strength)
-    torch.testing.assert_close(given.embedding, voice.embedding)
-    torch.testing.assert_close(given.tokens, voice.tokens)
+def test_guidance_by_the_same_voice_changes_nothing(voice, strength):
+    guided = voice.guided(voice, GUIDANCE_SCALE, strength)
+    torch.testing.assert_close(guided.embedding, voice.embedding)
+    torch.testing.assert_close(guided.tokens, voice.tokens)
 
 
-def test_at_strength_0_the_own_voice_stays(converter):
-    voice, own = (converter.voice(clip) for clip in CLIPS[:2])
-    torch.testing.assert_close(voice.guided(own, SCALE, 0).embedding, own.embedding)
-    torch.testing.assert_close(voice.guided(own, SCALE, 0).tokens, own.tokens)
+def test_guidance_at_strength_0_is_the_voice_of_the_source(converter):
+    voice, source_voice = (converter.voice(clip) for clip in CLIPS[:2])
+    guided = voice.guided(source_voice, GUIDANCE_SCALE, 0)
+    torch.testing.assert_close(guided.embedding, source_voice.embedding)
+    torch.testing.assert_close(guided.tokens, source_voice.tokens)
 
 
 @pytest.mark.parametrize("shares", [[1], [-1, 2], [0, 0], [math.nan, 1], [math.inf, 1]], ids=str)
@@ -448,25 +450,25 @@ def test_a_bad_reference_among_good_ones_is_named(converter, tmp_path):
 
 
 def test_voices_belong_to_their_weights(converter, discrete, voice, source, tmp_path):
-    kept = tmp_path / "other.voice"
-    voice.save(kept)
+    path = tmp_path / "other.voice"
+    voice.save(path)
     with pytest.raises(VoiceError, match=r"other\.voice.*other weights"):
-        discrete.convert(source, kept)
+        discrete.convert(source, path)
     with pytest.raises(VoiceError, match="other weights"):
         discrete.voice(voice)
     with pytest.raises(VoiceError, match="different weights"):
         Voice.mix([voice, dataclasses.replace(voice, made_by=discrete.made_by)])
 
 
-def test_a_voice_file_stands_alone(converter, voice, tmp_path):
-    kept = tmp_path / "a.voice"
-    voice.save(kept)
-    for references in ([kept, kept], [CLIPS[0], kept]):
+def test_a_voice_file_must_be_the_only_reference(converter, voice, tmp_path):
+    path = tmp_path / "a.voice"
+    voice.save(path)
+    for references in ([path, path], [CLIPS[0], path]):
         with pytest.raises(VoiceError, match=r"a\.voice.*mix"):
             converter.voice(references)
 
 
-def test_a_voice_is_kept_whole(voice, tmp_path):
+def test_a_voice_is_saved_and_loaded(voice, tmp_path):
     for name in ("a.voice", "ä [1].voice"):
         voice.save(tmp_path / name)
         assert same(Voice.load(tmp_path / name), voice)
@@ -476,7 +478,7 @@ def test_a_voice_is_kept_whole(voice, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"\0" * 100, "cut short", "weights"])
-def test_what_is_no_voice_is_refused_in_one_line(voice, weights, tmp_path, content):
+def test_a_file_that_is_no_voice_is_refused_in_one_line(voice, weights, tmp_path, content):
     path = tmp_path / "bad.voice"
     if content == "cut short":
         voice.save(path)
@@ -504,7 +506,7 @@ def test_an_embedding_is_a_unit_vector(converter):
 
 
 @pytest.mark.parametrize("level", [-20, 6])
-def test_an_embedding_does_not_hear_the_level(converter, source, level):
+def test_an_embedding_does_not_depend_on_the_level(converter, source, level):
     assert converter.embed(louder(source, level)) @ converter.embed(source) > 0.9999
 
 
@@ -525,17 +527,17 @@ def test_content_is_a_code_every_20_ms(request, source, kind, samples):
 
 def test_content_does_not_depend_on_blocks(discrete, source):
     blocks = Converter(discrete.autoencoder, discrete.vocoder, block_seconds=0.31)
-    ours, theirs = blocks.content(source), discrete.content(source)
-    assert (ours.ids == theirs.ids).float().mean() > 0.99
+    in_blocks, whole = blocks.content(source), discrete.content(source)
+    assert (in_blocks.ids == whole.ids).float().mean() > 0.99
 
 
 # Load
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["no folder", "empty folder"])
-def test_missing_weights_are_told_in_one_line(tmp_path, there):
+@pytest.mark.parametrize("exists", [False, True], ids=["no folder", "empty folder"])
+def test_missing_weights_are_reported_in_one_line(tmp_path, exists):
     folder = tmp_path / "weights"
-    if there:
+    if exists:
         folder.mkdir()
     with pytest.raises(CheckpointError) as refusal:
         vcae.load(folder)

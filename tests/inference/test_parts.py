@@ -1,4 +1,4 @@
-"""Taking recordings apart and putting the parts together."""
+"""`Converter.encode` and `Converter.decode`."""
 
 import math
 
@@ -57,8 +57,8 @@ def test_parts_have_frames_for_every_sample(tiny, speech, samples):
 
 @pytest.mark.parametrize("recording", [WOMAN, MAN], ids=["woman", "man"])
 @pytest.mark.parametrize(("kind", "decibels"), [("noise", 10), ("noise", 5), ("hum", 5)])
-def test_f0_stays_what_it_is_in_noise(bundled, recording, kind, decibels):
-    """A voice must not sound lower for a fan or a badly earthed microphone."""
+def test_f0_does_not_depend_on_noise(bundled, recording, kind, decibels):
+    """F0 must not depend on a fan or on hum of the mains."""
     source = read(recording)
     wav = torch.from_numpy(source.samples)[None, None]
     seeded = torch.Generator().manual_seed(0)
@@ -74,25 +74,25 @@ def test_f0_stays_what_it_is_in_noise(bundled, recording, kind, decibels):
     assert voiced.sum() > 0.7 * (clean[1] > 0.9).sum()
 
 
-def test_parts_are_what_the_other_methods_give(tiny):
+def test_parts_equal_the_results_of_the_other_methods(tiny):
     parts = tiny.encode(WOMAN)
     torch.testing.assert_close(parts.content, tiny.content(WOMAN).z)
     np.testing.assert_array_equal(parts.voice.embedding.numpy(), tiny.embed(WOMAN))
     assert parts.voice.f0.mean == pytest.approx(tiny.voice(WOMAN).f0.mean, abs=1e-3)
 
 
-def test_parts_put_together_are_the_plain_autoencoder(bundled):
-    ours, theirs = at_one_level(bundled.decode(*bundled.encode(WOMAN)), bundled.reconstruct(WOMAN))
-    assert spectral_distance(ours, theirs) < 0.01
+def test_decoding_all_parts_is_reconstruction(bundled):
+    one, other = at_one_level(bundled.decode(*bundled.encode(WOMAN)), bundled.reconstruct(WOMAN))
+    assert spectral_distance(one, other) < 0.01
 
 
 def test_another_voice_is_a_conversion(bundled):
-    content, prosody, own = bundled.encode(WOMAN)
-    decoded = bundled.decode(content, prosody, bundled.guided(MAN, own), pitch_shift=3)
-    ours, theirs = at_one_level(decoded, bundled.convert(WOMAN, MAN, pitch_shift=3))
-    assert spectral_distance(ours, theirs) < 0.01
-    (unconverted,) = at_one_level(bundled.decode(content, prosody, own))
-    assert spectral_distance(ours, unconverted[: len(ours)]) > 0.1
+    content, prosody, source_voice = bundled.encode(WOMAN)
+    decoded = bundled.decode(content, prosody, bundled.guided(MAN, source_voice), pitch_shift=3)
+    one, other = at_one_level(decoded, bundled.convert(WOMAN, MAN, pitch_shift=3))
+    assert spectral_distance(one, other) < 0.01
+    (unconverted,) = at_one_level(bundled.decode(content, prosody, source_voice))
+    assert spectral_distance(one, unconverted[: len(one)]) > 0.1
 
 
 def test_long_recordings_are_decoded_in_blocks(tiny):
@@ -102,8 +102,8 @@ def test_long_recordings_are_decoded_in_blocks(tiny):
     assert np.abs(difference).max() < 1e-4
 
 
-def test_each_part_is_heard(tiny):
-    """Blanking any one of the three changes the sound, and the others still come through."""
+def test_the_output_depends_on_each_part(tiny):
+    """Blanking any one of the three changes the output."""
     content, prosody, voice = tiny.encode(WOMAN)
     other = tiny.encode(MAN).voice
     flat = torch.stack([torch.full_like(prosody[0], 5.0), prosody[1], prosody[2]])
@@ -132,18 +132,20 @@ def test_prosody_is_stretched_to_the_content(tiny):
 
 def test_f0_moves_from_the_range_of_the_prosody_to_that_of_the_voice(tiny, monkeypatch):
     content, prosody, voice = tiny.encode(WOMAN)
-    heard = []
+    moved = []
     vocoder = tiny.vocoder.forward
     monkeypatch.setattr(
-        tiny.vocoder, "forward", lambda mel, how, cache: heard.append(how) or vocoder(mel, how, cache)
+        tiny.vocoder,
+        "forward",
+        lambda mel, prosody, cache: moved.append(prosody) or vocoder(mel, prosody, cache),
     )
     prosody = torch.stack(
         [torch.linspace(4.5, 5.0, prosody.shape[1]), torch.ones(prosody.shape[1]), prosody[2]]
     )
     target = vcae.Voice(voice.embedding, voice.tokens, F0Statistics.around(5.4, 0.2, 1e6), voice.made_by)
     tiny.decode(content, prosody, target, pitch_shift=12)
-    moved = torch.cat(heard, dim=-1)[0, 0]
-    assert float(moved.mean()) == pytest.approx(5.4 + math.log(2), abs=0.02)
+    log_f0 = torch.cat(moved, dim=-1)[0, 0]
+    assert float(log_f0.mean()) == pytest.approx(5.4 + math.log(2), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_other_shapes_are_refused(tiny, content, prosody, named):
         tiny.decode(torch.zeros(content), torch.zeros(prosody), voice)
 
 
-def test_what_cannot_be_taken_apart_is_refused(tiny, bundled):
+def test_recordings_and_voices_that_cannot_be_used_are_refused(tiny, bundled):
     with pytest.raises(AudioError, match="silent"):
         tiny.encode(Audio(np.zeros(RATE, np.float32), RATE))
     content, prosody, _ = tiny.encode(WOMAN)

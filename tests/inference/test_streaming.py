@@ -1,4 +1,4 @@
-"""Conversion of sound as it comes: equal to `convert`, in time, and unimpressed by what a device may send."""
+"""Streaming conversion: equality with `convert`, latency, estimates of the source, invalid input."""
 
 import dataclasses
 import math
@@ -25,7 +25,7 @@ from vcae.model.vocoder import Vocoder
 RATE = 16_000
 CLIPS = sorted(VOICES.glob("*.flac"))
 LATENCY = 640 + 160 * TINY.delay + 160
-"""In samples at 16 kHz, as the design has it."""
+"""In samples at 16 kHz: a window, the look-ahead, and a hop, because a code frame is two mel frames."""
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,11 @@ def source(speech):
 
 
 def as_convert(converter, voice, samples, rate=RATE, **options):
-    """A stream that knows of its source what `convert` knows."""
+    """A stream that is given voice and level of its source, as in `convert`."""
     recording = Recording(Audio(samples, rate), RATE)
-    own = converter.encode(Audio(samples, rate)).voice
-    return converter.stream(voice, sample_rate=rate, source_voice=own, level=recording.level, **options)
+    source_voice = converter.encode(Audio(samples, rate)).voice
+    options |= {"source_voice": source_voice, "level": recording.level}
+    return converter.stream(voice, sample_rate=rate, **options)
 
 
 def run(stream, blocks):
@@ -61,7 +62,7 @@ def blocks_of(samples, size):
 
 @st.composite
 def cuts(draw, samples):
-    """The waveform in blocks of any sizes, none and single samples among them."""
+    """The waveform in blocks of any sizes, empty blocks and single samples among them."""
     borders = draw(st.lists(st.integers(0, len(samples)), max_size=8))
     return np.split(samples, sorted([*borders, *(border + 1 for border in borders[::2])]))
 
@@ -70,7 +71,7 @@ def cuts(draw, samples):
 
 
 @given(data=st.data())
-def test_a_stream_gives_what_convert_gives_however_it_is_cut(converter, voice, source, data):
+def test_a_stream_equals_convert_for_any_block_sizes(converter, voice, source, data):
     out = run(as_convert(converter, voice, source), data.draw(cuts(source)))
     expected = converter.convert(Audio(source, RATE), voice).samples
     assert out.dtype == np.float32
@@ -95,7 +96,7 @@ def test_rates_may_be_any_at_both_ends(converter, voice, speech_at, rate, output
     np.testing.assert_allclose(out, expected[: len(out)], atol=1e-4)
 
 
-def test_a_stream_of_the_bundled_weights_gives_what_convert_gives():
+def test_a_stream_of_the_bundled_weights_equals_convert():
     bundled = vcae.load()
     voice, source = bundled.voice(CLIPS[-1]), vcae.audio.read(CLIPS[0], RATE).samples[:40_001]
     out = run(as_convert(bundled, voice, source), blocks_of(source, 1_234))
@@ -136,11 +137,11 @@ def test_traced_streams_in_many_threads_leave_torch_as_it_was(source, monkeypatc
 
 
 def test_options_are_those_of_convert(converter, voice, source):
-    own = converter.voice(CLIPS[0])
+    source_voice = converter.voice(CLIPS[0])
     recording = Recording(CLIPS[0], RATE)
-    samples = np.concatenate(list(recording.blocks("listening")))
+    samples = np.concatenate(list(recording.blocks("reading")))
     options = {"pitch_shift": -3.0, "strength": 0.4}
-    stream = converter.stream(voice, source_voice=own, level=recording.level, **options)
+    stream = converter.stream(voice, source_voice=source_voice, level=recording.level, **options)
     expected = converter.convert(CLIPS[0], voice, **options).samples
     np.testing.assert_allclose(run(stream, blocks_of(samples, 5_000)), expected, atol=1e-4)
     assert np.abs(expected - converter.convert(CLIPS[0], voice).samples).max() > 1e-3
@@ -148,7 +149,7 @@ def test_options_are_those_of_convert(converter, voice, source):
 
 @settings(max_examples=4)
 @given(data=st.data())
-def test_streams_that_share_the_networks_leave_each_other_alone(converter, voice, source, data):
+def test_streams_that_share_the_networks_do_not_affect_each_other(converter, voice, source, data):
     streams = [as_convert(converter, voice, source) for _ in range(2)]
     other = converter.stream(converter.voice(CLIPS[0]), sample_rate=44_100)
     parts = ([], [])
@@ -163,7 +164,7 @@ def test_streams_that_share_the_networks_leave_each_other_alone(converter, voice
 
 @pytest.mark.parametrize("count", [0, 1, 319, 320, 321])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_short_sources_come_out_whole(converter, voice, count, rate):
+def test_the_output_is_as_long_as_a_short_source(converter, voice, count, rate):
     stream = converter.stream(voice, sample_rate=rate)
     assert len(run(stream, [0.1 * noise(count).numpy()])) == count
 
@@ -174,10 +175,10 @@ def test_long_blocks_go_through_in_pieces(converter, voice, source):
     np.testing.assert_allclose(out, converter.convert(Audio(source, RATE), voice).samples, atol=1e-4)
 
 
-# In time
+# Latency
 
 
-def test_the_latency_is_that_of_the_design(converter, voice):
+def test_the_latency_is_as_stated(converter, voice):
     assert converter.stream(voice).latency == LATENCY == 1_120
 
 
@@ -192,7 +193,7 @@ def test_it_is_at_most_80_ms_at_any_rate(converter, voice, rate):
     [(16_000, 16_000, 0), (48_000, 48_000, 0), (44_100, 44_100, 6), (8_000, 48_000, 12), (48_000, 16_000, 1)],
 )
 def test_outputs_are_given_with_the_latency_and_not_before(converter, voice, rate, output_rate, slack):
-    """Sample by sample: after n + latency inputs there are n outputs, and at times no more than that."""
+    """Sample by sample: after n + latency inputs there are n outputs, and at some n not one more."""
     stream = converter.stream(voice, sample_rate=rate, output_rate=output_rate)
     behind, count = [], 0
     for fed, block in enumerate(0.1 * noise(3_000 * rate // RATE).numpy(), start=1):
@@ -205,7 +206,7 @@ def test_outputs_are_given_with_the_latency_and_not_before(converter, voice, rat
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
 @given(n=st.integers(0, 4_000))
 @settings(max_examples=8)
-def test_outputs_up_to_n_do_not_hear_the_input_from_n_plus_latency_on(converter, voice, rate, n):
+def test_outputs_up_to_n_do_not_depend_on_the_input_from_n_plus_latency_on(converter, voice, rate, n):
     samples = 0.1 * noise(10_000).numpy()
     streams = [converter.stream(voice, sample_rate=rate) for _ in range(2)]
     changed = samples.copy()
@@ -217,62 +218,62 @@ def test_outputs_up_to_n_do_not_hear_the_input_from_n_plus_latency_on(converter,
 
 def test_one_sample_earlier_they_do(converter, voice):
     samples = 0.1 * noise(10_000).numpy()
-    n = 160  # the first sample that a code step tells of
+    n = 160  # the first sample of a code frame
     outs = []
     for late in (None, LATENCY, LATENCY - 1):
         changed = samples.copy()
         if late:
-            changed[n + late] += 20_000  # the window is next to nothing there
+            changed[n + late] += 20_000  # the window is almost zero there
         outs.append(run(converter.stream(voice, level=-25.0), [changed])[n : n + 160])
     assert np.abs(outs[1] - outs[0]).max() < 1e-7 < 1e-6 < np.abs(outs[2] - outs[0]).max()
 
 
-# Followed as it is heard
+# Estimates of the source while it streams
 
 
 @settings(max_examples=6)
 @given(data=st.data())
-def test_what_is_followed_does_not_depend_on_the_cuts_either(converter, voice, source, data):
-    source = np.tile(source, 3)  # long enough for its voice to be heard
+def test_estimates_do_not_depend_on_the_block_sizes(converter, voice, source, data):
+    source = np.tile(source, 3)  # long enough for an estimate of its voice
     whole = run(converter.stream(voice), [source])
     np.testing.assert_allclose(run(converter.stream(voice), data.draw(cuts(source))), whole, atol=1e-4)
 
 
-def test_the_voice_is_followed_to_what_convert_hears():
+def test_the_estimate_of_the_source_voice_approaches_that_of_convert():
     bundled = vcae.load()
     source = np.tile(vcae.audio.read(CLIPS[0], RATE).samples, 3)
-    own = bundled.voice(Audio(source, RATE))
+    source_voice = bundled.voice(Audio(source, RATE))
     stream = bundled.stream(CLIPS[-1])
     stream.feed(source)
-    assert stream.speaker.source.embedding @ own.embedding > 0.95
-    # At first the target's voice as it is; then about what is told where all is known.
-    at_first, then, wanted = (
+    assert stream.speaker.source.embedding @ source_voice.embedding > 0.95
+    # At first without guidance; then about the conditioning of a stream that is given the source voice.
+    at_first, then, expected = (
         torch.cat([scale for scale, _ in each.speaker.conditioning.coarse], dim=2)
-        for each in (bundled.stream(CLIPS[-1]), stream, bundled.stream(CLIPS[-1], source_voice=own))
+        for each in (bundled.stream(CLIPS[-1]), stream, bundled.stream(CLIPS[-1], source_voice=source_voice))
     )
-    assert (then - wanted).norm() < 0.3 * (at_first - wanted).norm()
+    assert (then - expected).norm() < 0.3 * (at_first - expected).norm()
 
 
-def test_another_speaker_is_followed_too():
+def test_the_estimate_adapts_to_another_speaker():
     bundled = vcae.load()
     one, other = (vcae.audio.read(clip, RATE).samples for clip in CLIPS[:2])
     stream = bundled.stream(CLIPS[-1])
     stream.feed(np.tile(one, 8))
     before = stream.speaker.source
     stream.feed(np.tile(other, 16))
-    after, wanted = stream.speaker.source, bundled.voice(Audio(other, RATE))
-    assert after.embedding @ wanted.embedding > 0.8 > before.embedding @ wanted.embedding
+    after, expected = stream.speaker.source, bundled.voice(Audio(other, RATE))
+    assert after.embedding @ expected.embedding > 0.8 > before.embedding @ expected.embedding
 
 
 @pytest.mark.parametrize("loud", [0, 0.05])
-def test_what_is_no_speech_is_nobodys_voice(loud):
+def test_noise_and_silence_do_not_change_the_estimate_of_the_voice(loud):
     stream = vcae.load().stream(CLIPS[-1])
     conditioning = stream.speaker.conditioning
     stream.feed(loud * noise(10 * RATE).numpy())
     assert stream.speaker.conditioning is conditioning
 
 
-def test_f0_is_followed_from_a_prior_to_what_convert_measures(voice):
+def test_f0_statistics_go_from_the_prior_to_those_of_convert(voice):
     bundled = vcae.load()
     source = np.tile(vcae.audio.read(CLIPS[2], RATE).samples, 3)
     stream = bundled.stream(bundled.voice(CLIPS[-1]))
@@ -284,7 +285,7 @@ def test_f0_is_followed_from_a_prior_to_what_convert_measures(voice):
 
 
 @pytest.mark.parametrize("gain", [-20, -10, 0, 8])
-def test_the_level_is_followed_without_haste(gain):
+def test_the_estimate_of_the_level_changes_slowly(gain):
     speech = np.tile(vcae.audio.read(CLIPS[0], RATE).samples, 2) * np.float32(10 ** (gain / 20))
     speech = speech[: len(speech) // 320 * 320]
     level = LevelTracker(None, 320, 800)
@@ -292,8 +293,8 @@ def test_the_level_is_followed_without_haste(gain):
     assert before[0] == 1
     steps = 20 * np.abs(np.diff(np.log10(before)))
     assert steps.max() < 0.5 / 320
-    heard = loudness(speech[-3 * RATE :] * before[-3 * RATE :], RATE)
-    assert heard == pytest.approx(vcae.audio.LEVEL, abs=3)
+    level_of_networks = loudness(speech[-3 * RATE :] * before[-3 * RATE :], RATE)
+    assert level_of_networks == pytest.approx(vcae.audio.LEVEL, abs=3)
     np.testing.assert_allclose(before[:-800] * after[800:], 1, rtol=1e-6)
 
 
@@ -306,10 +307,10 @@ def test_the_output_is_as_loud_as_the_source(voice, level):
     assert loudness(run(stream, [source]), RATE) == pytest.approx(level, abs=4)
 
 
-# Hostile sources
+# Invalid and extreme sources
 
 SECOND = np.arange(RATE) / RATE
-HOSTILE = {
+EXTREME = {
     "not a number": np.full(800, np.nan),
     "infinite": np.full(800, -np.inf),
     "huge": np.full(800, 1e300),
@@ -324,28 +325,28 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("kind", "rate"), [*((kind, 16_000) for kind in HOSTILE), ("some of each", 48_000)])
-def test_hostile_blocks_do_no_lasting_harm(converter, voice, source, kind, rate):
-    hostile = HOSTILE[kind].astype(np.float64)
+@pytest.mark.parametrize(("kind", "rate"), [*((kind, 16_000) for kind in EXTREME), ("some of each", 48_000)])
+def test_invalid_blocks_affect_a_second_of_output_at_most(converter, voice, source, kind, rate):
+    extreme = EXTREME[kind].astype(np.float64)
     stream, clean = (converter.stream(voice, sample_rate=rate) for _ in range(2))
-    out, undisturbed = run(stream, [source, hostile, source, source]), run(clean, [source] * 3)
-    assert len(out) == len(hostile) + len(undisturbed)
+    out, undisturbed = run(stream, [source, extreme, source, source]), run(clean, [source] * 3)
+    assert len(out) == len(extreme) + len(undisturbed)
     assert np.isfinite(out).all()
     assert np.abs(out).max() <= 1
-    # From a second after it on, the output is as loud as ever.
+    # From a second after it on, the output has the usual level.
     since = len(out) - 2 * len(source) + rate
     assert loudness(out[since:], rate) == pytest.approx(
         loudness(undisturbed[since - len(out) :], rate), abs=3
     )
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_the_level_that_is_followed_withstands_them(source, kind):
+@pytest.mark.parametrize("kind", EXTREME)
+def test_the_estimate_of_the_level_withstands_extreme_sources(source, kind):
     stream, clean = LevelTracker(None, 320, 800), LevelTracker(None, 320, 800)
     speech = source[: len(source) // 320 * 320]
-    hostile = np.where(np.abs(HOSTILE[kind]) < 1e5, HOSTILE[kind], 0).astype(np.float32)
-    hostile = hostile[: len(hostile) // 320 * 320]
-    for level, blocks in ((stream, [speech, hostile, speech[:RATE]]), (clean, [speech, speech[:RATE]])):
+    extreme = np.where(np.abs(EXTREME[kind]) < 1e5, EXTREME[kind], 0).astype(np.float32)
+    extreme = extreme[: len(extreme) // 320 * 320]
+    for level, blocks in ((stream, [speech, extreme, speech[:RATE]]), (clean, [speech, speech[:RATE]])):
         for block in blocks:
             level.gains(block)
     assert stream.level == pytest.approx(clean.level, abs=6)
@@ -353,13 +354,13 @@ def test_the_level_that_is_followed_withstands_them(source, kind):
 
 def test_repaired_samples_are_counted(converter, voice):
     stream = converter.stream(voice)
-    stream.feed(HOSTILE["some of each"])
+    stream.feed(EXTREME["some of each"])
     assert stream.repaired == 4 * 99
     stream.feed(np.ones(10))
     assert stream.repaired == 4 * 99
 
 
-def test_repaired_samples_are_heard_as_silence(converter, voice, source):
+def test_repaired_samples_are_zeros(converter, voice, source):
     bad = source.copy()
     bad[9_000:9_500] = np.nan
     silenced = np.nan_to_num(bad)
@@ -369,7 +370,7 @@ def test_repaired_samples_are_heard_as_silence(converter, voice, source):
 @pytest.mark.parametrize(
     "block", [np.zeros(320, np.int16), np.zeros((320, 1)), np.float32(0), "sound", [1, 2], None, [0.1, "a"]]
 )
-def test_what_is_no_block_of_floats_is_refused(converter, voice, source, block):
+def test_a_block_that_is_not_of_floats_is_refused(converter, voice, source, block):
     stream = as_convert(converter, voice, source)
     first = stream.feed(source[:5_000])
     with pytest.raises(ValueError, match="floats"):
@@ -400,7 +401,7 @@ def test_a_flushed_stream_has_ended(converter, voice):
 
 
 def size(stream):
-    """Bytes of all that a stream keeps of its source."""
+    """Bytes of the state of a stream."""
     found, seen, waiting = 0, set(), [stream]
     while waiting:
         x = waiting.pop()
@@ -431,7 +432,7 @@ def test_the_state_does_not_grow(converter, voice):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"strength": 0.5}, "own voice"),
+        ({"strength": 0.5}, "voice of the source speaker"),
         ({"strength": 2}, "strength"),
         ({"pitch_shift": math.nan}, "pitch shift"),
         ({"level": math.nan}, "level"),

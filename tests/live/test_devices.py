@@ -1,4 +1,4 @@
-"""Sound devices, which a test machine need not have: a stand-in plays PortAudio. And files for devices."""
+"""Sound devices, with a fake in place of PortAudio, and files in place of devices."""
 
 import sys
 import threading
@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, TINY_VOCODER, VOICES, seeded
 
 from vcae import AudioError, Converter, audio
-from vcae.live.devices import Device, DeviceError, devices, find, opened, rehearsed
+from vcae.live.devices import Device, DeviceError, device_streams, devices, file_streams, find
 from vcae.live.session import LiveSession
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.vocoder import Vocoder
@@ -22,7 +22,7 @@ class PortAudioError(Exception):
 
 
 class FakeStream:
-    """A stream that plays no sound, but lets a test call back."""
+    """A stream without sound, whose callbacks a test calls."""
 
     latency = 0.01
     open: list["FakeStream"] = []  # noqa: RUF012 -- shared by all on purpose
@@ -52,15 +52,15 @@ def device(name, inputs, outputs, rate=48_000.0):
 
 @pytest.fixture
 def sd(monkeypatch):
-    """What stands in for the package sounddevice: one headset, a speaker, and a second microphone."""
-    there = [device("Headset", 1, 2), device("Speaker (USB)", 0, 2, 44_100.0), device("USB Mic", 2, 0)]
+    """A fake of the package sounddevice: one headset, a speaker, and a second microphone."""
+    listed = [device("Headset", 1, 2), device("Speaker (USB)", 0, 2, 44_100.0), device("USB Mic", 2, 0)]
     fake = SimpleNamespace(
-        query_devices=lambda: there,
+        query_devices=lambda: listed,
         default=SimpleNamespace(device=[2, 0]),
         InputStream=type("In", (FakeStream,), {}),
         OutputStream=type("Out", (FakeStream,), {}),
         PortAudioError=PortAudioError,
-        there=there,
+        listed=listed,
     )
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     FakeStream.open.clear()
@@ -77,7 +77,7 @@ def session(converter):
     return LiveSession(converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])), RATE, RATE)
 
 
-# Which there are
+# Listing and finding
 
 
 def test_devices_are_listed(sd):
@@ -104,7 +104,7 @@ def test_a_device_is_found_by_name_part_or_number(sd, kind, name, index):
 
 
 def test_the_exact_name_comes_first(sd):
-    sd.there.append(device("USB Mic 2", 1, 0))
+    sd.listed.append(device("USB Mic 2", 1, 0))
     assert find("microphone", "USB Mic").index == 2
 
 
@@ -126,20 +126,20 @@ def test_a_name_that_fits_none_or_several_is_refused(sd, kind, name, parts):
 
 
 @pytest.mark.parametrize("kind", ["microphone", "loudspeaker"])
-def test_a_computer_without_devices_is_told(sd, kind):
-    sd.there.clear()
+def test_a_computer_without_devices_is_reported(sd, kind):
+    sd.listed.clear()
     assert devices() == []
     with pytest.raises(DeviceError, match=f"no {kind} here"):
         find(kind)
 
 
-def test_without_the_package_it_is_named(monkeypatch):
+def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(DeviceError, match=r"pip install 'vcae\[live\]'"):
         devices()
 
 
-def test_without_portaudio_its_mend_is_named(monkeypatch, tmp_path):
+def test_without_portaudio_the_error_names_its_package(monkeypatch, tmp_path):
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
@@ -147,37 +147,41 @@ def test_without_portaudio_its_mend_is_named(monkeypatch, tmp_path):
         devices()
 
 
-# Opened
+# Device streams
 
 
-def test_two_devices_serve_a_session_until_they_are_closed(sd, session):
+def test_two_devices_capture_and_play_until_they_are_closed(sd, session):
     microphone, loudspeaker = find("microphone"), find("loudspeaker", "usb")
-    with opened(session, microphone, loudspeaker, block=0.02):
-        heard, played = FakeStream.open
-        assert (heard.options["device"], heard.options["samplerate"], heard.options["blocksize"]) == (
+    with device_streams(session, microphone, loudspeaker, block=0.02):
+        microphone_stream, loudspeaker_stream = FakeStream.open
+        assert (
+            microphone_stream.options["device"],
+            microphone_stream.options["samplerate"],
+            microphone_stream.options["blocksize"],
+        ) == (
             2,
             48_000,
             960,
         )
-        assert (played.options["device"], played.options["blocksize"]) == (1, 882)
+        assert (loudspeaker_stream.options["device"], loudspeaker_stream.options["blocksize"]) == (1, 882)
         buffer = np.full((882, 1), 7, np.float32)
         captured = np.full((960, 1), 0.1, np.float32)
-        heard.options["callback"](captured, 960, None, None)
-        captured[:] = 9  # the device writes its next block there
-        played.options["callback"](buffer, 882, None, None)
+        microphone_stream.options["callback"](captured, 960, None, None)
+        captured[:] = 9  # the device reuses the buffer for its next block
+        loudspeaker_stream.options["callback"](buffer, 882, None, None)
         assert not buffer.any()
         assert session.convert(0)
         assert session._captured == 960
         assert session._peaks[0] == pytest.approx(0.1)
         assert session.devices_delay == pytest.approx(0.02)
         assert session.underruns == 0
-        played.options["callback"](buffer, 882, None, "output underflow")
+        loudspeaker_stream.options["callback"](buffer, 882, None, "output underflow")
         assert session.underruns == 1
     assert not FakeStream.open
 
 
 def test_a_device_that_stops_ends_the_session(sd, session):
-    with opened(session, find("microphone"), find("loudspeaker"), block=0.02):
+    with device_streams(session, find("microphone"), find("loudspeaker"), block=0.02):
         FakeStream.open[0].options["finished_callback"]()
         assert session.convert(10) is False
 
@@ -188,51 +192,51 @@ def test_a_device_that_cannot_be_opened_is_named(sd, session, monkeypatch, strea
     name = {"InputStream": "USB Mic", "OutputStream": "Headset"}[stream]
     with (
         pytest.raises(DeviceError, match=f"'{name}' cannot be opened .*Invalid sample rate"),
-        opened(session, find("microphone"), find("loudspeaker"), block=0.02),
+        device_streams(session, find("microphone"), find("loudspeaker"), block=0.02),
     ):
         pass
     assert not FakeStream.open
 
 
-# Files that stand in
+# File streams
 
 
-def rehearse(session, source, out, realtime=False):
-    with rehearsed(session, source, out, 0.02, realtime):
+def convert_file(session, source, out, realtime=False):
+    with file_streams(session, source, out, 0.02, realtime):
         while session.convert(0.1):
             pass
 
 
 @pytest.mark.parametrize("realtime", [False, True])
-def test_a_rehearsal_writes_what_a_loudspeaker_would_play(converter, session, speech, tmp_path, realtime):
+def test_files_replace_devices(converter, session, speech, tmp_path, realtime):
     source = speech[0, 0, : RATE - 77].numpy()
-    rehearse(session, np.split(source, [500, 9_000]), tmp_path / "out.wav", realtime)
+    convert_file(session, np.split(source, [500, 9_000]), tmp_path / "out.wav", realtime)
     out = audio.read(tmp_path / "out.wav").samples
     assert len(source) < len(out)
     assert session.duration == len(source) / RATE
-    if not realtime:  # with which there is no hurry, and nothing is left to chance
-        assert session.underruns == session.skipped == 0
+    if not realtime:  # where the result does not depend on timing
+        assert session.underruns == session.dropped_seconds == 0
         expected = converter.stream(converter.voice(sorted(VOICES.glob("*.flac"))[-1])).feed(source)
         late = int(np.correlate(out, expected[1_000:4_000]).argmax()) - 1_000
         begin, end = 100 + late, late + len(expected)  # after the fade at the start
         np.testing.assert_allclose(out[begin:end], expected[100:], atol=1e-3)
 
 
-def test_a_bad_source_leaves_nothing(session, tmp_path):
+def test_a_bad_source_leaves_no_file(session, tmp_path):
     def source():
         yield np.zeros(5_000, np.float32)
         raise AudioError("source.wav: breaks off; record it again")
 
     with pytest.raises(AudioError, match="breaks off"):
-        rehearse(session, source(), tmp_path / "out.wav")
+        convert_file(session, source(), tmp_path / "out.wav")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_goes_wrong_while_converting_ends_a_rehearsal(session, tmp_path):
+def test_an_error_while_converting_stops_the_thread(session, tmp_path):
     threads = threading.active_count()
     with (
         pytest.raises(RuntimeError, match="here"),
-        rehearsed(session, [np.zeros(RATE, np.float32)] * 100, tmp_path / "out.wav", 0.02, realtime=False),
+        file_streams(session, [np.zeros(RATE, np.float32)] * 100, tmp_path / "out.wav", 0.02, realtime=False),
     ):
         session.convert(0.1)
         raise RuntimeError("here")

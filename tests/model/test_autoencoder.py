@@ -108,8 +108,8 @@ def test_harmonics_stand_out_as_far_as_the_network_predicts():
         SpeakerCode(noise(1, TINY.speaker_dim), noise(1, TINY.token_dim, TINY.tokens))
     )
     mel = MEL.standardise(decoder(noise(1, TINY.content_dim, 4), prosody, conditioning))
-    wanted = envelope[:, None] + depth[:, None] * HarmonicTemplate(MEL)(prosody)
-    torch.testing.assert_close(mel, wanted)
+    expected = envelope[:, None] + depth[:, None] * HarmonicTemplate(MEL)(prosody)
+    torch.testing.assert_close(mel, expected)
 
 
 def test_bits_per_second_are_those_of_half_the_frames():

@@ -62,7 +62,7 @@ def test_the_delay_is_a_window_less_a_hop(vocoder):
 
 def test_the_output_is_late_by_the_delay(vocoder):
     wav = torch.zeros(1, 1, 80 * HOP)
-    wav[..., 40 * HOP :] = 0.1 * noise(40 * HOP)  # from there on
+    wav[..., 40 * HOP :] = 0.1 * noise(40 * HOP)  # noise after silence
     mel = LogMel(MEL)(wav)
     out = sound(vocoder, mel, prosody_of(150, mel, voicing=0.0)).flatten()
     start = 40 * HOP + vocoder.delay

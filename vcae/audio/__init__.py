@@ -1,7 +1,7 @@
 """Audio files and waveforms: read, write, find, resample, and measure level.
 
-Every waveform is mono: a float32 array of shape (N,) with values in [-1, 1]. Files are decoded, resampled
-and written in blocks, so that recordings of any length need little memory (`Recording`, `write_blocks`).
+All waveforms are mono: float32 arrays of shape (N,) with values in [-1, 1]. Files are decoded, resampled and
+written in blocks, so that memory does not grow with their length (`Recording`, `write_blocks`).
 """
 
 from vcae.audio.blocks import Progress, Samples, concatenate, cut

@@ -1,8 +1,4 @@
-"""Audio files and waveforms: read, write, find, resample, and tell how loud they are.
-
-Every waveform is mono: a float32 array of shape (N,) with values in [-1, 1]. Files are decoded, resampled
-and written in blocks, so that recordings of any length need little memory (`Recording`, `write_blocks`).
-"""
+"""Find, decode and read audio files."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -24,20 +20,19 @@ AUDIO_SUFFIXES = frozenset(
         *(".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma"),
     )
 )
-"""What counts as an audio file in a folder, in lower case; compare with ``path.suffix.lower()``."""
+"""Suffixes of audio files, in lower case; compare with ``path.suffix.lower()``."""
 
 
 def find_audio(path: str | Path) -> list[Path]:
-    """List the audio files at ``path``: itself if it is a file, else all below the folder, sorted.
+    """List the audio files at ``path``: itself if it is a file, else all in the folder and below, sorted.
 
-    Hidden files and folders are passed over; a folder without audio gives an empty list.
-    Raises AudioError when there is nothing at ``path``.
+    Hidden files and folders are ignored. Raises AudioError if ``path`` does not exist.
     """
     path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise AudioError(f"{path}: no such file or folder")
+        raise AudioError(f"{path}: no such file or folder; check the path")
     found: list[Path] = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -50,11 +45,11 @@ def find_audio(path: str | Path) -> list[Path]:
 
 
 def read(path: str | Path, sample_rate: int | None = None, longest: float = inf) -> Audio:
-    """Read an audio file of any common format, rate and number of channels as mono.
+    """Read an audio file of any common format, sample rate and number of channels as mono.
 
-    Channels are averaged. ``sample_rate`` resamples to that rate; None keeps the file's own.
-    Raises AudioError when the file is missing, empty, unreadable, or holds no samples or no sound, and when
-    it is longer than ``longest`` seconds; no more than that of it is ever in memory.
+    Channels are averaged. sample_rate: in Hz, to resample to; None keeps that of the file. Raises AudioError
+    for files that are missing, empty, unreadable, without samples or with invalid samples, and for files
+    longer than ``longest`` seconds, before more than that is in memory.
     """
     rate, blocks = decode(Path(path))
     blocks = _limited(Path(path), blocks, rate, longest)
@@ -64,16 +59,16 @@ def read(path: str | Path, sample_rate: int | None = None, longest: float = inf)
 
 
 def decode(path: Path) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and mono blocks of a file of any kind. Raises AudioError, possibly from the iterator."""
+    """Sample rate and mono blocks of an audio file. Raises AudioError, possibly from the iterator."""
     import soundfile
 
     try:
         if path.is_dir():
-            raise AudioError(f"{path}: is a folder; name an audio file")
+            raise AudioError(f"{path}: is a folder; give an audio file")
         size = path.stat().st_size
         path.open("rb").close()
     except FileNotFoundError:
-        raise AudioError(f"{path}: no such file") from None
+        raise AudioError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror}); check name and permissions") from None
     if size == 0:
@@ -86,10 +81,10 @@ def decode(path: Path) -> tuple[int, Iterator[Samples]]:
 
 
 def _decode_with_soundfile(path: Path) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and mono blocks; PyAV goes on where libsndfile breaks off. Raises SoundFileError."""
+    """Sample rate and mono blocks; where libsndfile fails, PyAV decodes the rest. Raises SoundFileError."""
     import soundfile
 
-    file = soundfile.SoundFile(os.fsencode(path))  # a name that is no UTF-8 is a name all the same
+    file = soundfile.SoundFile(os.fsencode(path))  # accepts names that are not valid UTF-8
 
     def blocks() -> Iterator[Samples]:
         decoded = 0
@@ -109,8 +104,8 @@ def _decode_with_soundfile(path: Path) -> tuple[int, Iterator[Samples]]:
 
 
 def _decode_with_av(path: Path, reason: str) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and mono blocks. Raises AudioError, possibly from the iterator: `reason` is the first."""
-    import av  # slow to import, and seldom needed
+    """Sample rate and mono blocks. Raises AudioError with `reason`, possibly from the iterator."""
+    import av  # slow to import, and rarely needed
 
     unreadable = AudioError(
         f"{path}: not an audio file that can be read ({reason}); convert it to WAV or FLAC first"
@@ -125,7 +120,7 @@ def _decode_with_av(path: Path, reason: str) -> tuple[int, Iterator[Samples]]:
     stream = container.streams.audio[0]
 
     def blocks() -> Iterator[Samples]:
-        planar = av.AudioResampler(format="fltp")  # floats, a row for each channel; rate and channels stay
+        planar = av.AudioResampler(format="fltp")  # floats, one row per channel; same rate and channels
         with container:
             try:
                 for frame in container.decode(stream):
@@ -142,7 +137,7 @@ def _reason(error: Exception) -> str:
 
 
 def checked(name: str, blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """The same blocks. Raises AudioError at the end where there were no samples, or unusable ones."""
+    """The same blocks. Raises AudioError at their end if there are no samples or invalid ones."""
     total = bad = 0
     for block in blocks:
         total += len(block)
@@ -151,7 +146,7 @@ def checked(name: str, blocks: Iterable[Samples]) -> Iterator[Samples]:
     if total == 0:
         raise AudioError(f"{name}: holds no samples; record or download it again")
     if bad:
-        raise AudioError(f"{name}: {bad} of {total} samples are NaN, infinite or huge; export it again")
+        raise AudioError(f"{name}: {bad} of {total} samples are NaN, infinite or huge; export the file again")
 
 
 def _limited(path: Path, blocks: Iterable[Samples], rate: int, longest: float) -> Iterator[Samples]:
@@ -159,7 +154,7 @@ def _limited(path: Path, blocks: Iterable[Samples], rate: int, longest: float) -
     for block in blocks:
         left -= len(block)
         if left < 0:
-            raise AudioError(f"{path}: is longer than {_length(longest)}; cut it into shorter ones")
+            raise AudioError(f"{path}: is longer than {_length(longest)}; cut it into shorter files")
         yield block
 
 

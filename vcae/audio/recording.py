@@ -11,22 +11,22 @@ from vcae.audio.reader import checked, decode
 from vcae.audio.resampler import resampled
 from vcae.audio.waveform import Audio
 
-_SHORT_SECONDS = 600  # what is no longer than this is kept in memory
+_SHORT_SECONDS = 600  # recordings up to this length are held in memory
 
 
 class Recording:
-    """A recording of any length, to be heard in mono blocks at one sample rate as often as wanted.
+    """A recording of any length, which can be read repeatedly in mono blocks at one sample rate.
 
-    The first time, as it is made, tells its length and level. A file of more than ten minutes is decoded
-    anew each time, so that little of it is ever in memory. Raises AudioError as `read` does.
+    The constructor reads it once to measure length and level. Files longer than ten minutes are decoded again
+    for each reading instead of being held in memory. Raises AudioError as `read` does.
     """
 
     length: int
     """In samples at `sample_rate`."""
     level: float
-    """What `loudness` says of the whole, in dBFS."""
+    """`loudness` of the whole recording, in dBFS."""
     silent: bool
-    """What `is_silent` says of the whole."""
+    """`is_silent` of the whole recording."""
 
     def __init__(
         self, source: str | Path | Audio, sample_rate: int, progress: Progress | None = None
@@ -36,22 +36,22 @@ class Recording:
         self._source, self._progress = source, progress
         self.length, self.silent = 0, True
         powers: list[Samples] = []  # of each frame: 7 MB for ten hours
-        short: list[Samples] = []
+        in_memory: list[Samples] = []
         frame = frame_size(sample_rate)
-        for block in cut(self._told("reading", self._decoded(), None), 100 * frame):
-            if len(block) >= frame or not powers:  # a shorter tail is left out
+        for block in cut(self._with_progress("reading", self._decoded(), None), 100 * frame):
+            if len(block) >= frame or not powers:  # a shorter tail is ignored
                 powers.append(frame_powers(block, sample_rate))
             self.length += len(block)
             self.silent &= is_silent(block)
             if self.length <= _SHORT_SECONDS * sample_rate:
-                short.append(block)
+                in_memory.append(block)
         if self.length <= _SHORT_SECONDS * sample_rate:
-            self._source = Audio(concatenate(short), sample_rate)
+            self._source = Audio(concatenate(in_memory), sample_rate)
         self.level = level_of(np.concatenate(powers) if powers else np.zeros(0, dtype=np.float32))
 
-    def blocks(self, doing: str) -> Iterator[Samples]:
-        """The recording from its beginning; `doing` names what for, for the progress that is told."""
-        return self._told(doing, self._decoded(), self.length / self.sample_rate)
+    def blocks(self, task: str) -> Iterator[Samples]:
+        """Read the recording from its beginning. task: name of the purpose, for the progress report."""
+        return self._with_progress(task, self._decoded(), self.length / self.sample_rate)
 
     def _decoded(self) -> Iterator[Samples]:
         if isinstance(self._source, Audio):
@@ -60,10 +60,13 @@ class Recording:
             rate, blocks = decode(Path(self._source))
         return blocks if rate == self.sample_rate else resampled(blocks, rate, self.sample_rate)
 
-    def _told(self, doing: str, blocks: Iterable[Samples], seconds: float | None) -> Iterator[Samples]:
-        heard = 0
+    def _with_progress(
+        self, task: str, blocks: Iterable[Samples], seconds: float | None
+    ) -> Iterator[Samples]:
+        """The same blocks, with a progress report after each."""
+        processed = 0
         for block in blocks:
             yield block
-            heard += len(block)
+            processed += len(block)
             if self._progress:
-                self._progress(doing, heard / self.sample_rate, seconds)
+                self._progress(task, processed / self.sample_rate, seconds)

@@ -9,7 +9,7 @@ from vcae.audio.writer import write_blocks
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A mono waveform and its sample rate."""
+    """A mono waveform and its sample rate. Raises ValueError for other shapes and rates below 1."""
 
     samples: Samples
     """(N,) float32 in [-1, 1]."""
@@ -28,14 +28,14 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
     def write(self, path: str | Path) -> None:
-        """Write to a file, as the function ``write`` does."""
+        """Write to a file by the function ``write``."""
         write(path, self)
 
 
 def write(path: str | Path, audio: Audio) -> None:
-    """Write a file in the format that its suffix names: .wav and .flac (16 bit), .ogg, .opus or .mp3.
+    """Write a file in the format of its suffix: .wav or .flac (16 bit), .ogg, .opus or .mp3.
 
-    Samples beyond [-1, 1] are clipped. The file appears whole or not at all, replacing an older one.
-    Raises OutputError or AudioError when it cannot be written; missing folders are not created.
+    Samples beyond [-1, 1] are clipped. The file is written completely or not at all, and replaces an older
+    one. Missing folders are not created. Raises OutputError, and AudioError for samples that are not finite.
     """
     write_blocks(path, split(audio.samples), audio.sample_rate)

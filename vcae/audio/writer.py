@@ -1,4 +1,4 @@
-"""Audio files: write."""
+"""Write audio files."""
 
 import os
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ WRITABLE = {
     ".opus": ("OGG", "OPUS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-"""What can be written: suffix to libsndfile's names of container and encoding."""
+"""Formats that can be written: suffix -> libsndfile's names of container and encoding."""
 
 
 def write_blocks(path: str | Path, blocks: Iterable[Samples], sample_rate: int) -> None:
-    """Write a waveform that comes in blocks, as `write` does; what the blocks raise leaves no file either."""
+    """Write a waveform in blocks, like `write`. If the iterator of blocks raises, no file is written."""
     import soundfile
 
     path = Path(path)
@@ -34,10 +34,10 @@ def write_blocks(path: str | Path, blocks: Iterable[Samples], sample_rate: int) 
             with soundfile.SoundFile(
                 os.fsencode(unfinished), "w", sample_rate, 1, encoding, format=container
             ) as file:
-                # Cut small, because libsndfile's Vorbis encoder crashes on very long blocks.
+                # Short blocks, because libsndfile's Vorbis encoder crashes on very long ones.
                 for block in chain.from_iterable(map(split, blocks)):
                     if not np.isfinite(block).all():
-                        raise AudioError(f"{path}: not written, there are samples that are NaN or infinite")
+                        raise AudioError(f"{path}: not written, since some samples are NaN or infinite")
                     file.write(_to_int16(block) if encoding == "PCM_16" else block.clip(-1, 1))
         except soundfile.SoundFileError as error:
             raise AudioError(
@@ -47,11 +47,11 @@ def write_blocks(path: str | Path, blocks: Iterable[Samples], sample_rate: int) 
 
 
 def tidy(reason: str) -> str:
-    """A library's message as a part of one of our sentences."""
+    """Format a library's error message as part of a sentence."""
     return " ".join(reason.removeprefix("Error : ").split()).rstrip(".")
 
 
 def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
-    # The inverse of reading, which divides by 32768; libsndfile's own conversion is one step off.
+    # The inverse of reading, which divides by 32768; libsndfile's conversion differs by one step.
     steps: npt.NDArray[np.int16] = np.rint(samples * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
     return steps

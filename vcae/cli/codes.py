@@ -1,4 +1,4 @@
-"""The command that writes speaker and content codes: embed."""
+"""The command for embeddings and content codes: embed."""
 
 import zipfile
 from pathlib import Path
@@ -22,29 +22,31 @@ def embed(
     model: Model = None,
     device: Device = "cpu",
 ) -> None:
-    """Write speaker codes of FILES to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.
+    """Write speaker embeddings to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.
 
     Args:
         files: recordings, or folders of them
         out: the archive, NAME.npz
-        content: content codes instead: an array (D, T) a file, under the file's name
-        units: ids of the content codes instead, (T,) a file; weights with a discrete bottleneck only
+        content: write content codes instead: for each file an array (D, T) under the file's name
+        units: write ids of the content codes instead: (T,) for each file; needs a discrete bottleneck
     """
     check_output(out, [".npz"])
-    plan = [(path, out) for file in paths.some(files) for path in paths.audio_in(file)]
+    plan = [(path, out) for file in paths.unique(files) for path in paths.audio_in(file)]
     converter = load_converter(model, device)
     if units and not converter.autoencoder.bottleneck.discrete:
-        raise VcaeError("these weights have a continuous code, which has no units; use --content")
+        raise VcaeError(
+            "--units needs weights with a discrete bottleneck, and these are continuous; use --content"
+        )
     arrays: dict[str, NDArray[Any]] = {}
 
-    def one(path: Path, _: Path, progress: Progress) -> None:
+    def encode(path: Path, _: Path, progress: Progress) -> None:
         if content or units:
             code = converter.content(path, progress)
             arrays[str(path)] = (code.z if code.ids is None or not units else code.ids).numpy()
         else:
             arrays[str(path)] = converter.embed(path, progress)
 
-    failed = console.each(plan, one)
+    failed = console.for_each(plan, encode)
     if not (content or units):
         arrays = {"files": np.array(list(arrays)), "embeddings": np.stack(list(arrays.values()))}
     _write_npz(out, arrays)
@@ -52,7 +54,7 @@ def embed(
 
 
 def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """What np.savez writes, but under any names."""
+    """Write an archive like np.savez, which does not accept all names, such as `file`."""
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:

@@ -1,4 +1,4 @@
-"""What a command shows: progress on a terminal, tables, and what could not be used."""
+"""Console output of the commands: progress bars, tables and errors."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """What a user did wrong is told in one line on stderr, without a traceback: exit status 2."""
+    """Report a VcaeError in one line on stderr, without a traceback, and exit with status 2."""
     try:
         yield
     except VcaeError as error:
@@ -32,9 +32,9 @@ def in_one_line() -> Iterator[None]:
 
 
 class Bar:
-    """Where in a recording the work is, once that takes two seconds, and how many files are done.
+    """Progress bars for files, if there are several, and for a file that takes longer than two seconds.
 
-    Shown on a terminal only.
+    They are shown on a terminal only.
     """
 
     def __init__(self, files: int = 1) -> None:
@@ -43,55 +43,60 @@ class Bar:
             *columns, console=err, transient=True, disable=not err.is_terminal
         )
         self._files = self._bars.add_task("files", total=files, visible=files > 1)
-        self._one = self._bars.add_task("", visible=False)
+        self._position = self._bars.add_task("", visible=False)
 
     def __enter__(self) -> "Bar":
         self._bars.start()
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def told(self, doing: str, seconds: float, total: float | None) -> None:
-        """Show the position in a recording."""
-        position = f"{doing} {timedelta(seconds=int(seconds))}"
+    def update(self, task: str, seconds: float, total: float | None) -> None:
+        """Show the position in a recording, in seconds; a `Progress`."""
+        position = f"{task} {timedelta(seconds=int(seconds))}"
         position += f" of {timedelta(seconds=int(total))}" if total else ""
-        late = time.monotonic() - self._begun > 2
-        self._bars.update(self._one, description=position, completed=seconds, total=total, visible=late)
+        visible = time.monotonic() - self._started > 2
+        self._bars.update(
+            self._position, description=position, completed=seconds, total=total, visible=visible
+        )
 
-    def next(self) -> None:
+    def finish_file(self) -> None:
         """Show that a file is done."""
         self._bars.advance(self._files)
-        self._bars.update(self._one, visible=False)
-        self._begun = time.monotonic()
+        self._bars.update(self._position, visible=False)
+        self._started = time.monotonic()
 
 
-def each(plan: list[tuple[Path, Path]], do: Callable[[Path, Path, Progress], None]) -> int:
-    """Do it for every source; how many failed and were told. Raises where there is but one, or none works."""
+def for_each(plan: list[tuple[Path, Path]], process: Callable[[Path, Path, Progress], None]) -> int:
+    """Call `process` for every (source, output); returns how many failed, each with its error printed.
+
+    Raises the error of a single file, and VcaeError where all files fail.
+    """
     failed = 0
     with Bar(len(plan)) as bar:
         for source, path in plan:
             try:
-                do(source, path, bar.told)
+                process(source, path, bar.update)
             except VcaeError as error:
                 if len(plan) == 1:
                     raise
                 err.print(f"vcae: {error}")
                 failed += 1
-            bar.next()
+            bar.finish_file()
     if failed == len(plan):
-        raise VcaeError("none of the files could be used")
+        raise VcaeError("none of the files could be used; see the reasons above")
     return failed
 
 
 def track(items: Collection[Any], task: str) -> Iterable[Any]:
-    """Go through items with a bar."""
+    """Iterate over items with a progress bar."""
     return rich.progress.track(items, task, console=err, disable=not err.is_terminal, transient=True)
 
 
 def show(rows: list[list[str]]) -> None:
-    """A table with a head on standard output; as tab-separated lines where that is no terminal."""
+    """Print a table, whose first row is the header; without a terminal, as tab-separated lines."""
     out = Console(highlight=False)
     if not out.is_terminal:
         for row in rows:
@@ -104,7 +109,7 @@ def show(rows: list[list[str]]) -> None:
 
 
 def report(failed: int) -> None:
-    """Where some files failed, say how many, and exit with 1."""
+    """Exit with status 1 and a message if some files failed."""
     if failed:
-        err.print(f"vcae: {failed} could not be used, see above; the others are done")
+        err.print(f"vcae: {failed} could not be used (see the reasons above); all others are done")
         sys.exit(1)

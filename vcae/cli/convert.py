@@ -1,4 +1,4 @@
-"""Commands that convert recordings: convert, reconstruct."""
+"""Commands for whole recordings: convert, reconstruct."""
 
 from pathlib import Path
 
@@ -18,33 +18,34 @@ def convert(
 ) -> None:
     """Convert recordings into another voice.
 
-    One file is written to --out; of several, or of folders, each to a WAV file of the same name under --out.
+    A single source is written to the file --out; several sources, or folders, to WAV files of the same names
+    in the folder --out.
 
     Args:
         sources: recordings, or folders of them
-        voice: whose voice to speak in
-        out: a file for one source, else a folder
-        pitch_shift: semitones on top of the move to the voice's range
-        strength: 1 is the voice, 0 the source's own
+        voice: recordings of the target speaker, or one .voice file
+        out: a file for a single source, otherwise a folder
+        pitch_shift: semitones in addition to the move to the target's F0 range
+        strength: from 0, the voice of the source, to 1, the target voice
     """
     plan = paths.outputs(sources, out, keep=voice)
     converter = load_converter(model, device)
     with console.Bar() as bar:
-        target = converter.voice(paths.references(voice), bar.told)
+        target = converter.voice(paths.references(voice), bar.update)
 
-    def one(source: Path, path: Path, progress: Progress) -> None:
+    def convert_one(source: Path, path: Path, progress: Progress) -> None:
         converter.convert_file(source, path, target, pitch_shift, strength, progress)
 
-    console.report(console.each(plan, one))
+    console.report(console.for_each(plan, convert_one))
 
 
 def reconstruct(sources: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
-    """Encode SOURCES and decode them in their own voice: the plain autoencoder.
+    """Encode recordings and decode them in the voice of the same speaker.
 
     Args:
         sources: recordings, or folders of them
-        out: a file for one source, else a folder
+        out: a file for a single source, otherwise a folder
     """
     plan = paths.outputs(sources, out)
     converter = load_converter(model, device)
-    console.report(console.each(plan, converter.reconstruct_file))
+    console.report(console.for_each(plan, converter.reconstruct_file))

@@ -16,28 +16,28 @@ def demo(
     model: Model = None,
     device: Device = "cpu",
 ) -> None:
-    """Convert in the browser: a page on this machine. Needs the extra `demo`.
+    """Serve the browser demo on this machine. Needs the extra `demo`.
 
     Args:
-        host: address to listen at; 0.0.0.0 lets others on the network in
+        host: address to listen at; 0.0.0.0 accepts connections from other machines
         port: port to listen at
-        auth: NAME:PASSWORD that a visitor has to give
-        share: make a public link, through the servers of Gradio's makers
+        auth: NAME:PASSWORD that visitors must enter
+        share: create a public link, through the servers of Gradio
     """
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
         raise VcaeError("--auth must be NAME:PASSWORD")
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((host, port))
+            probe.bind((host, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", error)
             raise VcaeError(f"cannot listen at {host}, port {port} ({reason}); try another --port") from None
     if importlib.util.find_spec("gradio") is None:
         raise VcaeError("the demo needs Gradio; install it with `pip install 'vcae[demo]'`")
     try:
-        app = importlib.import_module("vcae.demo.app")  # a wheel holds the page there
+        app = importlib.import_module("vcae.demo.app")  # installed from a wheel
     except ModuleNotFoundError:
-        app = importlib.import_module("demo.app")  # a checkout
+        app = importlib.import_module("demo.app")  # in a checkout
     app.serve(load_converter(model, device), host, port, (name, password) if auth else None, share)

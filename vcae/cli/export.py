@@ -1,4 +1,4 @@
-"""The command that writes ONNX graphs: export."""
+"""The command for ONNX graphs: export."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,10 +9,10 @@ from vcae.errors import VcaeError
 
 
 def export(onnx: Path, model: Model = None) -> None:
-    """Write the networks as ONNX graphs, and an example that converts with them, without torch or vcae.
+    """Export the networks to ONNX graphs, with an example script that converts without torch and vcae.
 
     Args:
-        onnx: a new folder, or an empty one
+        onnx: a new or empty folder
     """
     try:
         from vcae.export.onnx import export_onnx

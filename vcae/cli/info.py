@@ -1,4 +1,4 @@
-"""The command that describes weights: info."""
+"""The command for checkpoint metadata: info."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from vcae.inference.checkpoint import BUNDLED, read_header
 
 
 def info(model: Positional[Path | None] = None, json: bool = False) -> None:
-    """Describe weights: what the networks are, and how they were trained.
+    """Print the configuration and the training metadata of weights.
 
     Args:
         model: a folder that training wrote, or one file of it; default: the bundled weights
-        json: write JSON instead of a table
+        json: print JSON instead of a table
     """
     folder = BUNDLED if model is None else model
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else [folder]
     if not files:
-        raise VcaeError(f"{folder}: holds no .safetensors file; name a folder that training wrote")
+        raise VcaeError(f"{folder}: holds no .safetensors file; give a folder that training wrote")
     headers = {path: read_header(path) for path in files}
     if json:
         print(dumps({p.name: dataclasses.asdict(h) for p, h in headers.items()}, indent=1))  # noqa: T201 -- the result itself
@@ -33,13 +33,13 @@ def info(model: Positional[Path | None] = None, json: bool = False) -> None:
         rows.append([path.name, "kind", header.kind])
         rows.append([path.name, "size", f"{path.stat().st_size / 2**20:.1f} MiB"])
         rows.append([path.name, "parameters", f"{header.parameters / 1e6:.2f} M"])
-        for name, entries in (("config", header.config), ("made by", header.notes)):
+        for name, entries in (("config", header.config), ("training", header.notes)):
             rows += [[path.name, f"{name}: {key}", value] for key, value in _flat(entries)]
     console.show(rows)
 
 
 def _flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested entries as pairs of a dotted name and a value."""
+    """Nested entries as pairs of dotted name and value."""
     for key, value in entries.items():
         if isinstance(value, list) and any(isinstance(each, dict) for each in value):
             value = {str(number): each for number, each in enumerate(value, start=1)}

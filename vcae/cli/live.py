@@ -1,4 +1,4 @@
-"""Live conversion: stream."""
+"""The command for live conversion: stream."""
 
 import gc
 import time
@@ -19,7 +19,7 @@ from vcae.cli.console import err, stdout
 from vcae.cli.options import Device, Model, References, load_converter
 from vcae.errors import VcaeError
 from vcae.inference.stream import Stream
-from vcae.live.devices import DeviceError, devices, find, opened, rehearsed
+from vcae.live.devices import DeviceError, device_streams, devices, file_streams, find
 from vcae.live.session import LiveSession
 
 
@@ -40,28 +40,28 @@ def stream(
     model: Model = None,
     device: Device = "cpu",
 ) -> None:
-    """Convert live, from the microphone to the loudspeaker until Ctrl-C, or rehearse it with files.
+    """Convert live from microphone to loudspeaker until Ctrl-C, or from file to file in the same way.
 
     Args:
-        voice: whose voice to speak in
-        microphone: the device to hear, by name, a part of it, or number; default: the system's
-        loudspeaker: the device to play to
-        list_devices: list the devices, and do nothing else
-        input: a file to hear instead of a microphone
-        output: a file for what the loudspeaker would play
-        realtime: hear the file at the pace of the clock, as a microphone does; default: as fast as possible
-        source_voice: the speaker's own, recordings or a .voice file, which then need not be followed
-        pitch_shift: semitones on top of the move to the voice's range
-        strength: 1 is the voice, 0 the source's own; below 1 needs --source-voice
-        block: milliseconds that are heard, converted and played at a time
-        jitter_buffer: milliseconds of converted sound that wait to be played, for when the computer is busy
-        profile: tell how long blocks took to convert
+        voice: recordings of the target speaker, or one .voice file
+        microphone: input device: name, part of its name, or number; default: the system's
+        loudspeaker: output device: name, part of its name, or number; default: the system's
+        list_devices: list the sound devices and exit
+        input: file to read instead of a microphone
+        output: file to write instead of playing to a loudspeaker
+        realtime: read the file in real time, like a microphone; default: as fast as possible
+        source_voice: recordings of the source speaker, or one .voice file; default: estimate while streaming
+        pitch_shift: semitones in addition to the move to the target's F0 range
+        strength: from 0, the voice of the source, to 1, the target voice; below 1 needs --source-voice
+        block: milliseconds of audio that are captured, converted and played at a time
+        jitter_buffer: milliseconds of converted audio to buffer before playback, against underruns
+        profile: print percentiles of the time to convert a block
     """
     if list_devices:
         _list_devices()
         return
     if not voice:
-        raise VcaeError("no voice was given; name recordings of the target speaker after --voice")
+        raise VcaeError("no voice was given; give recordings of the target speaker after --voice")
     if not 5 <= block <= 500:
         raise VcaeError(f"block must be between 5 and 500 ms, not {block:g}")
     if not 0 <= jitter_buffer <= 5000:
@@ -71,15 +71,17 @@ def stream(
         rate, source = decode(input)
         rates = rate, rate
         [(_, path)] = paths.outputs([input], output, keep=[*voice, *source_voice])
-        ends = partial(rehearsed, source=source, out=path, block=seconds, realtime=realtime)
+        connect = partial(file_streams, source=source, out=path, block=seconds, realtime=realtime)
     elif input or output:
-        raise VcaeError("a rehearsal needs both --input FILE and --output FILE")
+        raise VcaeError(
+            "give both --input FILE and --output FILE to convert a file, or neither for sound devices"
+        )
     else:
-        ears, mouth = find("microphone", microphone), find("loudspeaker", loudspeaker)
-        rates = ears.sample_rate, mouth.sample_rate
-        ends = partial(opened, microphone=ears, loudspeaker=mouth, block=seconds)
+        input_device, output_device = find("microphone", microphone), find("loudspeaker", loudspeaker)
+        rates = input_device.sample_rate, output_device.sample_rate
+        connect = partial(device_streams, microphone=input_device, loudspeaker=output_device, block=seconds)
     converter = load_converter(model, device)
-    begin = partial(
+    new_stream = partial(
         converter.stream,
         converter.voice(paths.references(voice)),
         sample_rate=rates[0],
@@ -89,50 +91,52 @@ def stream(
         source_voice=converter.voice(paths.references(source_voice)) if source_voice else None,
     )
     converter.trace()
-    _make_ready(begin(), round(seconds * rates[0]))
-    session = LiveSession(begin(), *rates, jitter_buffer / 1000)
-    by_hand = _run(session, ends(session))
-    _tell(session, seconds, profile)
-    if not (by_hand or input):
-        raise DeviceError("a sound device has stopped; plug it in and start again")
+    _warm_up(new_stream(), round(seconds * rates[0]))
+    session = LiveSession(new_stream(), *rates, jitter_buffer / 1000)
+    interrupted = _run(session, connect(session))
+    _print_summary(session, seconds, profile)
+    if not (interrupted or input):
+        raise DeviceError("a sound device has stopped; reconnect it and start again")
 
 
-def _make_ready(stream: Stream, block: int) -> None:
-    """Have the computer convert small blocks without delay."""
+def _warm_up(stream: Stream, block: int) -> None:
+    """Prepare the process for converting small blocks without delay."""
     import torch
 
-    torch.set_num_threads(1)  # more only wait for each other
+    torch.set_num_threads(1)  # for small blocks, synchronising threads costs more than it saves
     for _ in range(20):  # the first blocks take longest
         stream.feed(np.zeros(block))
     gc.freeze()
 
 
-def _run(session: LiveSession, ends: AbstractContextManager[None]) -> bool:
-    """Convert between two ends until one of them is over, or Ctrl-C, which is told."""
+def _run(session: LiveSession, streams: AbstractContextManager[None]) -> bool:
+    """Convert until a device or the source file ends, or Ctrl-C; returns whether it was Ctrl-C."""
     try:
-        with ends, Live(console=err, auto_refresh=False, transient=True) as shown:
-            told = time.monotonic()
+        with streams, Live(console=err, auto_refresh=False, transient=True) as status:
+            updated = time.monotonic()
             while session.convert(timeout=0.25):
-                if err.is_terminal and time.monotonic() - told > 0.25:
-                    told = time.monotonic()
-                    shown.update(Text(session.line(), no_wrap=True), refresh=True)
+                if err.is_terminal and time.monotonic() - updated > 0.25:
+                    updated = time.monotonic()
+                    status.update(Text(session.status_line(), no_wrap=True), refresh=True)
     except KeyboardInterrupt:
         return True
     return False
 
 
-def _tell(session: LiveSession, block: float, profile: bool) -> None:
-    """Say how a live conversion went."""
+def _print_summary(session: LiveSession, block: float, profile: bool) -> None:
+    """Print latency, load, underruns and dropped audio of a live session."""
     first, longest = 1000 * session.first_delay, 1000 * session.longest_delay
     p50, p95, p99 = session.block_times()
-    stdout.print(session.latency(p50))
+    stdout.print(session.latency_line(p50))
     stdout.print(f"the latency was {first:.0f} ms at first and {longest:.0f} ms at most")
     stdout.print(
         f"{timedelta(seconds=round(session.duration))} of sound, load {session.load:.0%}, "
-        f"{session.underruns} underruns, {session.skipped:.2f} s dropped"
+        f"{session.underruns} underruns, {session.dropped_seconds:.2f} s dropped"
     )
     if session.stream.repaired:
-        stdout.print(f"{session.stream.repaired} samples were no sound, and taken for silence")
+        stdout.print(
+            f"{session.stream.repaired} samples were NaN, infinite or huge, and were replaced by zeros"
+        )
     if profile:
         times = f"p50 {1000 * p50:.1f}, p95 {1000 * p95:.1f}, p99 {1000 * p99:.1f} ms"
         stdout.print(f"blocks of {1000 * block:g} ms took {times}")
@@ -141,7 +145,7 @@ def _tell(session: LiveSession, block: float, profile: bool) -> None:
 def _list_devices() -> None:
     found = devices()
     if not found:
-        stdout.print("there are no sound devices here")
+        stdout.print("no sound devices found")
     for d in found:
         kinds = [("default " if kind in d.default_for else "") + kind for kind in d.kinds]
         stdout.print(f"{d.index:3} {d.name} ({', '.join(kinds)}, {d.sample_rate} Hz)")

@@ -1,7 +1,7 @@
-"""The command line: one function a command.
+"""Entry point of the command line; each command is a function.
 
-Exit status: 0 when all went well, 1 when some of several files could not be used (each is named), 2 when
-nothing could be done. An error that the user can mend is one line, without a traceback.
+Exit status: 0 for success, 1 if some of several files could not be used (each is named), 2 for errors that
+the user can fix, reported in one line without a traceback.
 """
 
 import os
@@ -22,7 +22,7 @@ from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
 
 OLD_FLAGS = {"--weights": "--model", "--reserve": "--jitter-buffer"}
-"""Flags of version 0.1, which are still understood but not shown."""
+"""Flags of version 0.1 and their replacements; accepted, but not listed in the help."""
 
 COMMANDS = (
     convert,
@@ -39,13 +39,13 @@ COMMANDS = (
     export,
     demo,
 )
-"""In the order in which the help lists them."""
+"""The commands, in the order of the help."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line, on these words or on those that were typed."""
+    """Run the command line with these arguments; default: those of the process."""
     words = list(sys.argv[1:] if args is None else args)
-    if words[:1] != ["mix"]:  # its --weights are shares of voices
+    if words[:1] != ["mix"]:  # `mix` has a flag --weights of its own
         words = [
             OLD_FLAGS.get(flag, flag) + eq + value for flag, eq, value in (w.partition("=") for w in words)
         ]
@@ -64,6 +64,6 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does a later flush fail
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that a later flush succeeds
         sys.exit(141)

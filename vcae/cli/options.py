@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ Model = Annotated[
 ]
 
 
-Device = Annotated[str, arg(help="where to compute: cpu, cuda, cuda:1, mps")]
+Device = Annotated[str, arg(help="torch device: cpu, cuda, cuda:1, mps")]
 
 
 References = Annotated[
@@ -25,11 +25,11 @@ Sources = Positional[tuple[Path, ...]]
 
 
 def load_converter(model: Path | None, device: str) -> Converter:
-    """The converter of a folder of weights, or the bundled one, on a device. Raises VcaeError."""
+    """Load the weights in a folder, or the bundled ones, to a device. Raises VcaeError."""
     import torch
 
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError):
-        raise VcaeError(f"there is no device '{device}' here; use --device cpu") from None
+        raise VcaeError(f"device '{device}' is not available; use --device cpu") from None
     return load(model, device)

@@ -1,4 +1,4 @@
-"""Commands that make voice files: voice, mix."""
+"""Commands for voice files: voice, mix."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ from vcae.inference.voice import Voice
 
 
 def voice(references: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
-    """Keep the voice of one speaker in a file, to convert with it later.
+    """Compute the voice of a speaker and save it to a file, for `vcae convert --voice`.
 
     Args:
-        references: recordings of the speaker
+        references: recordings of the speaker, or folders of them
         out: the file, NAME.voice
     """
     check_output(out, [".voice"])
     converter = load_converter(model, device)
     with console.Bar() as bar:
-        converter.voice(paths.references(references), bar.told).save(out)
+        converter.voice(paths.references(references), bar.update).save(out)
 
 
 def mix(voices: Sources, out: Path, weights: tuple[float, ...] = ()) -> None:
-    """Make a voice that lies between others.
+    """Mix voices by weights.
 
     Args:
-        voices: `.voice` files
+        voices: .voice files
         out: the file, NAME.voice
-        weights: how much of each; default: as much of each
+        weights: one number for each voice; default: equal
     """
     check_output(out, [".voice"])
     Voice.mix([Voice.load(v) for v in voices], weights or None).save(out)

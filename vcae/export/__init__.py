@@ -1,1 +1,1 @@
-"""ONNX graphs and an example that runs them without torch."""
+"""Export to ONNX graphs, and an example script that runs them without torch."""

@@ -2,9 +2,9 @@
 
     python convert.py SOURCE.wav REFERENCE.wav OUT.wav [--stream]
 
-Says what SOURCE says in the voice of REFERENCE, as `vcae convert SOURCE --voice REFERENCE` does, by the
-graphs beside this file. With --stream the source goes through the graphs of two frames, 20 ms at a time, as
-live speech would; only its level and the range of its pitch are taken beforehand.
+Converts SOURCE into the voice of REFERENCE with the ONNX graphs in the folder of this file, like `vcae
+convert SOURCE --voice REFERENCE`. With --stream, the source is processed two mel frames (20 ms) at a time, as
+in live conversion; only its speaker, level and F0 range are measured beforehand.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-SILENCE = 1e-3  # a peak below this is no sound
+SILENCE = 1e-3  # a peak below this is silence
 
 
 class Graphs:
-    """The graphs in a folder, to be called by name. What a stream remembers is kept here."""
+    """The graphs in a folder, called by name. Holds the caches of the streaming graphs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,33 +31,31 @@ class Graphs:
         self.rate: int = about["sample_rate"]
         self.window: int = about["win_length"]
         self.hop: int = about["hop_length"]
-        self.delay: int = about["delay"]  # how many samples late the sound comes
-        self.prosody_delay: int = about["prosody_delay"]  # how many frames late F0 comes
-        self.level: float = about["level"]  # that the networks know, in dBFS
-        self.guidance_scale: float = about[
-            "guidance_scale"
-        ]  # of the speaker code, away from the source speaker
+        self.delay: int = about["delay"]  # of the waveform, in samples
+        self.prosody_delay: int = about["prosody_delay"]  # in mel frames
+        self.level: float = about["level"]  # of recordings as inputs of the networks, in dBFS
+        self.guidance_scale: float = about["guidance_scale"]  # of speaker guidance
         self.options = onnxruntime.SessionOptions()
-        self.options.intra_op_num_threads = 1  # for two frames, more cost more than they bring
+        self.options.intra_op_num_threads = 1  # for two frames, more threads are slower
         self.sessions: dict[str, onnxruntime.InferenceSession] = {}
         self.caches: dict[str, dict[str, Array]] = {}
 
     def __call__(self, name: str, **inputs: Array) -> Any:
-        """The output of a graph, or a list of them, without its cache."""
+        """Run a graph and store its cache; returns its output, or a list of outputs."""
         if name not in self.sessions:
             path = self.folder / f"{name}.onnx"
             self.sessions[name] = onnxruntime.InferenceSession(path, self.options)
-            begin = path.with_suffix(".npz")
-            self.caches[name] = dict(np.load(begin)) if begin.exists() else {}
+            initial_cache = path.with_suffix(".npz")
+            self.caches[name] = dict(np.load(initial_cache)) if initial_cache.exists() else {}
         cache = self.caches[name]
         outputs = self.sessions[name].run(None, inputs | cache)
-        own = len(outputs) - len(cache)
-        self.caches[name] = dict(zip(cache, outputs[own:], strict=True))
-        return outputs[0] if own == 1 else outputs[:own]
+        count = len(outputs) - len(cache)
+        self.caches[name] = dict(zip(cache, outputs[count:], strict=True))
+        return outputs[0] if count == 1 else outputs[:count]
 
 
 class Pitch(NamedTuple):
-    """Mean and standard deviation of log-F0, and how many frames were voiced."""
+    """Mean and standard deviation of log-F0, and the number of voiced frames."""
 
     mean: float
     std: float
@@ -65,55 +63,59 @@ class Pitch(NamedTuple):
 
 
 def convert(graphs: Graphs, source: Array, reference: Array, stream: bool) -> Array:
-    """Source and reference, (N,) float32 in [-1, 1] -> the source in the other's voice, (N,)."""
+    """Convert the source into the voice of the reference: (N,), (M,) float32 in [-1, 1] -> (N,)."""
     hop, step = graphs.hop, 2 * graphs.hop
     reference, _ = levelled(graphs, reference)
     target = pitch_of(graphs, reference)
     if target.voiced * hop < 0.1 * graphs.rate:
         raise ValueError("the reference holds no speech; give some seconds of one person talking")
     wav, gain = levelled(graphs, source)
-    own = pitch_of(graphs, wav)
+    source_pitch = pitch_of(graphs, wav)
     codes = zip(speaker_of(graphs, reference), speaker_of(graphs, wav), strict=True)
-    embedding, tokens = (to + np.float32(graphs.guidance_scale) * (to - of) for to, of in codes)
+    # Speaker guidance: the target's code, moved away from that of the source speaker.
+    scale = np.float32(graphs.guidance_scale)
+    embedding, tokens = (
+        target_code + scale * (target_code - source_code) for target_code, source_code in codes
+    )
     embedding /= np.linalg.norm(embedding)
 
-    which = "_stream" if stream else ""
-    past = np.zeros(graphs.window - hop, np.float32)  # what the next windows begin with
-    tail = np.zeros((graphs.window // hop - 1, hop), np.float32)  # what the last ones add to the next hops
+    suffix = "_stream" if stream else ""
+    past = np.zeros(graphs.window - hop, np.float32)  # samples at the start of the next mel window
+    tail = np.zeros((graphs.window // hop - 1, hop), np.float32)  # overlap of past windows with the next hops
     phase = 0.0
     out = []
     wav = padded(wav, graphs.delay, step)
     for block in np.split(wav, range(step, len(wav), step)) if stream else [wav]:
         past, mel = log_mel(graphs, past, block)
-        z = graphs(f"content{which}", mel=mel)
-        prosody = shifted(graphs(f"prosody{which}", mel=mel), own, target)
-        mel = graphs(f"decoder{which}", z=z, prosody=prosody, embedding=embedding, tokens=tokens)
-        phase, phases = advanced(phase, prosody, hop / graphs.rate)
-        windows = graphs(f"vocoder{which}", mel=mel, prosody=prosody, phase=phases)[0]
-        tail, hops = overlapped(tail, windows.T)
+        z = graphs(f"content{suffix}", mel=mel)
+        prosody = shifted(graphs(f"prosody{suffix}", mel=mel), source_pitch, target)
+        mel = graphs(f"decoder{suffix}", z=z, prosody=prosody, embedding=embedding, tokens=tokens)
+        phase, phases = integrated(phase, prosody, hop / graphs.rate)
+        windows = graphs(f"vocoder{suffix}", mel=mel, prosody=prosody, phase=phases)[0]
+        tail, hops = overlap_add(tail, windows.T)
         out.append(hops)
     return (np.concatenate(out)[graphs.delay : graphs.delay + len(source)] / gain).clip(-1, 1)
 
 
 def padded(wav: Array, more: int, multiple: int) -> Array:
-    """A signal, `more` silence, and as much as makes the length a multiple."""
+    """Append `more` zeros, and then as many as make the length a multiple."""
     return np.pad(wav, (0, more + -(len(wav) + more) % multiple))
 
 
 def log_mel(graphs: Graphs, past: Array, block: Array) -> tuple[Array, Array]:
-    """The mel of a block of whole hops that follows `past`, (1, n_mels, T), and the next past."""
+    """New `past`, and the mel (1, n_mels, T) of a block of whole hops that follows `past`."""
     wav = np.concatenate([past, block])
     windows = np.lib.stride_tricks.sliding_window_view(wav, graphs.window)[:: graphs.hop]
     return wav[len(block) :], graphs("log_mel", windows=windows[None])
 
 
 def whole_mel(graphs: Graphs, wav: Array) -> Array:
-    """The mel of a whole signal of whole hops: (N,) -> (1, n_mels, N / hop)."""
+    """Mel of a whole signal of whole hops: (N,) -> (1, n_mels, N / hop)."""
     return log_mel(graphs, np.zeros(graphs.window - graphs.hop, np.float32), wav)[1]
 
 
-def overlapped(tail: Array, windows: Array) -> tuple[Array, Array]:
-    """Overlap and add windows (T, win_length): the next tail, and T hops of sound."""
+def overlap_add(tail: Array, windows: Array) -> tuple[Array, Array]:
+    """Overlap-add of windows (T, win_length): new `tail`, and (T * hop,) samples."""
     count, hop = len(windows), tail.shape[1]
     hops = np.concatenate([tail, np.zeros((count, hop), np.float32)])
     for i in range(windows.shape[1] // hop):
@@ -121,10 +123,10 @@ def overlapped(tail: Array, windows: Array) -> tuple[Array, Array]:
     return hops[count:], hops[:count].ravel()
 
 
-def advanced(phase: float, prosody: Array, seconds: float) -> tuple[float, Array]:
-    """Where F0 is in its cycle, a hop of so many seconds after the other: at last, and each time, (1, T).
+def integrated(phase: float, prosody: Array, seconds: float) -> tuple[float, Array]:
+    """Integrate F0 over hops of `seconds`: the last phase in cycles, and the phases of all frames, (1, T).
 
-    In float64, since errors add up; where there is no voice it is forgotten little by little.
+    In float64, because rounding errors accumulate. The phase decays in unvoiced frames.
     """
     log_f0, voicing = prosody[0, :2].astype(np.float64)
     phases = []
@@ -135,11 +137,11 @@ def advanced(phase: float, prosody: Array, seconds: float) -> tuple[float, Array
 
 
 def pitch_of(graphs: Graphs, wav: Array) -> Pitch:
-    """Of a whole signal; ten frames about 150 Hz are what is believed beforehand."""
-    step, late = 2 * graphs.hop, graphs.prosody_delay
+    """F0 statistics of a whole signal, with a prior of ten frames about 150 Hz."""
+    step, delay = 2 * graphs.hop, graphs.prosody_delay
     prosody = graphs("prosody", mel=whole_mel(graphs, padded(wav, graphs.delay, step)))[0]
-    own = prosody[:, late : late + 2 * -(-len(wav) // step)]  # the rest is of the silence around it
-    log_f0, voicing = own[:2].astype(np.float64)
+    described = prosody[:, delay : delay + 2 * -(-len(wav) // step)]  # without the frames of the padding
+    log_f0, voicing = described[:2].astype(np.float64)
     weights, middle = (4 * voicing - 2).clip(0, 1), math.log(150)
     voiced = weights.sum()
     mean = (weights @ log_f0 + 10 * middle) / (voiced + 10)
@@ -147,34 +149,34 @@ def pitch_of(graphs: Graphs, wav: Array) -> Pitch:
     return Pitch(float(mean), math.sqrt(max(square - mean**2, 1e-4)), float(voiced))
 
 
-def shifted(prosody: Array, own: Pitch, target: Pitch) -> Array:
-    """Move F0 from one range to another: (1, 3, T) -> (1, 3, T)."""
-    ratio = min(max(target.std / own.std, 0.6), 1.6)
-    log_f0 = (prosody[:, :1] - own.mean) * ratio + target.mean
+def shifted(prosody: Array, source: Pitch, target: Pitch) -> Array:
+    """Move F0 from the source's range to the target's: (1, 3, T) -> (1, 3, T)."""
+    ratio = min(max(target.std / source.std, 0.6), 1.6)
+    log_f0 = (prosody[:, :1] - source.mean) * ratio + target.mean
     return np.concatenate([log_f0.clip(math.log(40), math.log(1000)), prosody[:, 1:]], axis=1)
 
 
 def speaker_of(graphs: Graphs, wav: Array) -> tuple[Array, Array]:
-    """The speaker code: of pieces of ten seconds, which count by how much sound is in them."""
-    codes, sizes = [], []
+    """Speaker code: mean over pieces of ten seconds, weighted by the duration of their active frames."""
+    codes, seconds = [], []
     for piece in np.split(wav, range(10 * graphs.rate, len(wav), 10 * graphs.rate)):
-        short = max(0, 2 * graphs.hop - len(piece))
-        codes.append(graphs("speaker", mel=whole_mel(graphs, padded(piece, short, graphs.hop))))
+        missing = max(0, 2 * graphs.hop - len(piece))
+        codes.append(graphs("speaker", mel=whole_mel(graphs, padded(piece, missing, graphs.hop))))
         active = 0 if np.abs(piece).max() < SILENCE else len(active_powers(piece, graphs.rate))
-        sizes.append(0.01 + 0.02 * active)
-    embedding, tokens = (np.average(np.stack(x), axis=0, weights=sizes) for x in zip(*codes, strict=True))
+        seconds.append(0.01 + 0.02 * active)
+    embedding, tokens = (np.average(np.stack(x), axis=0, weights=seconds) for x in zip(*codes, strict=True))
     return (embedding / np.linalg.norm(embedding)).astype(np.float32), tokens.astype(np.float32)
 
 
 def levelled(graphs: Graphs, wav: Array) -> tuple[Array, float]:
-    """At the level that the networks know, and by which gain."""
+    """A signal scaled to the networks' level, and the gain."""
     loudness = float(10 * np.log10(active_powers(wav, graphs.rate).mean()))
     gain = 10 ** ((graphs.level - loudness) / 20)
     return wav * np.float32(gain), gain
 
 
 def active_powers(wav: Array, rate: int) -> Array:
-    """Mean squares of the frames of 20 ms that are no pauses: within 40 dB of the loudest."""
+    """Mean squares of the active frames of 20 ms: those within 40 dB of the loudest."""
     size = max(1, min(len(wav), round(0.02 * rate)))
     frames = wav[: len(wav) // size * size].reshape(-1, size)
     powers = np.einsum("ij,ij->i", frames, frames) / np.float32(size)
@@ -182,27 +184,27 @@ def active_powers(wav: Array, rate: int) -> Array:
 
 
 def read(path: str, rate: int) -> Array:
-    """Samples of a WAV file, (N,) float32, the mean of its channels."""
+    """Read a WAV file of 16 bits at `rate` Hz: mean of its channels, (N,) float32."""
     try:
         with wave.open(path) as file:
-            bits, found = 8 * file.getsampwidth(), file.getframerate()
+            bits, file_rate = 8 * file.getsampwidth(), file.getframerate()
             channels, data = file.getnchannels(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{path}: not a WAV file that can be read ({error or 'it ends early'})") from None
-    if (bits, found) != (16, rate):
+    if (bits, file_rate) != (16, rate):
         raise ValueError(
-            f"{path}: has {bits} bits at {found} Hz, not 16 at {rate}; "
-            f"convert it first, as with ffmpeg -i IN -ar {rate} -c:a pcm_s16le OUT.wav"
+            f"{path}: has {bits} bits at {file_rate} Hz, not 16 at {rate}; "
+            f"convert it first, for example by ffmpeg -i IN -ar {rate} -c:a pcm_s16le OUT.wav"
         )
-    whole = data[: len(data) // (2 * channels) * 2 * channels]  # a file may have been cut short
-    wav: Array = (np.frombuffer(whole, "<i2").reshape(-1, channels) / np.float32(32768)).mean(1)
+    complete = data[: len(data) // (2 * channels) * 2 * channels]  # without half a sample at the end
+    wav: Array = (np.frombuffer(complete, "<i2").reshape(-1, channels) / np.float32(32768)).mean(1)
     if np.abs(wav).max(initial=0) < SILENCE:
-        raise ValueError(f"{path}: is silent; there is no voice in it")
+        raise ValueError(f"{path}: is silent; give a recording of speech")
     return wav
 
 
 def write(path: str, wav: Array, rate: int) -> None:
-    """Write (N,) to a WAV file of 16 bits."""
+    """Write (N,) float32 to a WAV file of 16 bits."""
     with wave.open(path, "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(np.rint(wav * 32768).clip(-32768, 32767).astype("<i2").tobytes())
@@ -211,10 +213,10 @@ def write(path: str, wav: Array, rate: int) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Convert a voice with numpy and onnxruntime alone.")
-    parser.add_argument("source", help="what is said, a WAV file")
-    parser.add_argument("reference", help="whose voice to say it in, a WAV file")
-    parser.add_argument("out", help="the WAV file to write")
-    parser.add_argument("--stream", action="store_true", help="go through the source two frames at a time")
+    parser.add_argument("source", help="WAV file to convert")
+    parser.add_argument("reference", help="WAV file of the target speaker")
+    parser.add_argument("out", help="WAV file to write")
+    parser.add_argument("--stream", action="store_true", help="process the source two mel frames at a time")
     args = parser.parse_args()
     graphs = Graphs(Path(__file__).parent)
     try:

@@ -1,9 +1,9 @@
-"""The networks as ONNX graphs, and beside them an example that converts without torch and without vcae.
+"""Export of the networks to ONNX graphs, with an example script that converts without torch and vcae.
 
-Every network becomes a graph for recordings of any length (`content.onnx`), and every causal one another for
-two frames at a time (`content_stream.onnx`), its cache being tensors that go in and come out; what they begin
-with lies beside it (`content_stream.npz`). Cutting a signal into windows, adding up the phase of F0, and
-overlapping and adding what comes out are left to whoever runs them; `convert.py` shows how.
+Every network becomes a graph for recordings of any length (`content.onnx`). Every causal network becomes a
+second graph for two mel frames at a time (`content_stream.onnx`), with its cache as inputs and outputs;
+initial values of the cache are in `content_stream.npz`. The caller cuts the signal into windows, integrates
+F0 to phase, and overlap-adds the output windows, as the example `convert.py` does.
 
 Needs the extra `export`.
 """
@@ -35,14 +35,11 @@ from vcae.model.prosody import LOG_MIDDLE
 from vcae.model.speaker import SpeakerCode
 
 EXAMPLE = Path(__file__).with_name("convert.py")
-"""What becomes `convert.py`."""
+"""The example script, copied to each export."""
 
 
 def export_onnx(converter: Converter, folder: Path) -> None:
-    """Write graphs, `manifest.json` and `convert.py` into a folder, which must be new or empty.
-
-    Raises OutputError.
-    """
+    """Write graphs, `manifest.json` and `convert.py` to a new or empty folder. Raises OutputError."""
     config = converter.autoencoder.config
     about = {
         "made_by": converter.made_by,
@@ -54,25 +51,25 @@ def export_onnx(converter: Converter, folder: Path) -> None:
         "level": LEVEL,
         "guidance_scale": config.guidance_scale,
     }
-    # Traced as for long signals: what is done only to few frames at once, to be quicker, is left out.
+    # Traced beyond the lengths for which some layers have a faster branch for few frames.
     any_length = shapes(config, Dim("steps", min=2048, max=2**24))
     with new_folder(folder) as unfinished, torch.no_grad(), _quiet():
         for name, network in networks(converter).items():
             inputs = network.zeros(shapes(config, 4096))
             _write(unfinished / f"{name}.onnx", network, inputs, any_length)
             two_frames = network.zeros(shapes(config, 1))
-            begin = network.keep_cache(two_frames)
-            if begin:
+            initial_cache = network.keep_cache(two_frames)
+            if initial_cache:
                 path = unfinished / f"{name}_stream.onnx"
-                _write(path, network, two_frames | begin)
-                arrays: dict[str, Any] = {key: x.numpy() for key, x in begin.items()}
+                _write(path, network, two_frames | initial_cache)
+                arrays: dict[str, Any] = {key: x.numpy() for key, x in initial_cache.items()}
                 np.savez(path.with_suffix(".npz"), **arrays)
         (unfinished / "manifest.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         shutil.copyfile(EXAMPLE, unfinished / "convert.py")
 
 
 def shapes(config: AutoencoderConfig, steps: Any) -> dict[str, tuple[Any, ...]]:
-    """Of what goes from graph to graph, for so many steps of two frames."""
+    """Shapes of all inputs of the graphs, for a number of steps of two mel frames."""
     mel, frames = config.mel, 2 * steps
     return {
         "windows": (1, frames, mel.win_length),
@@ -86,17 +83,17 @@ def shapes(config: AutoencoderConfig, steps: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def networks(converter: Converter) -> dict[str, TensorFunction]:
-    """What becomes a graph, on the CPU."""
+    """The functions to export, on the CPU, by the names of their graphs."""
     auto, vocoder = deepcopy(converter.autoencoder).cpu().float(), deepcopy(converter.vocoder).cpu()
-    log_mel = LogMel(auto.config.mel).double()  # as the converter's
-    # Of the prosody encoder, which is in float64 there, only the mean of the pitches is here, since
-    # onnxruntime has no GELU in float64. It is what matters: else F0 is a little off, which adds up. And
-    # since torch.onnx rounds every number to float32, the pitches are given what that takes off LOG_MIDDLE.
+    log_mel = LogMel(auto.config.mel).double()  # as in the converter
+    # The converter runs the prosody encoder in float64, but onnxruntime has no GELU in float64. Here only the
+    # mean over the pitches is in float64, which suffices to keep errors of F0 from accumulating in the phase.
+    # torch.onnx rounds constants to float32, so the pitches compensate for the rounding of LOG_MIDDLE.
     rounded = LOG_MIDDLE - torch.tensor(LOG_MIDDLE).item()
     auto.prosody.pitches = auto.prosody.pitches.double() + rounded
     if isinstance(auto.bottleneck, VQ):
         codebook = auto.bottleneck.quantiser._codebook
-        del codebook.initted  # a tensor, on whose value a graph cannot branch
+        del codebook.initted  # a tensor; a graph cannot branch on its value
         codebook.initted = True
     return {
         "log_mel": TensorFunction(
@@ -131,7 +128,7 @@ def _write(
     inputs: dict[str, Tensor],
     shapes: dict[str, tuple[Any, ...]] | None = None,
 ) -> None:
-    """The graph of a network for the shapes of some inputs, or for others where these are not numbers."""
+    """Write the graph of a network for the shapes of `inputs`, but with the dynamic axes among `shapes`."""
     varying = None
     if shapes is not None:
         varying = tuple(
@@ -148,13 +145,13 @@ def _write(
         opset_version=20,
         verbose=False,
     )
-    ClearMetadataAndDocStringPass()(program.model)  # which tells where torch is installed
+    ClearMetadataAndDocStringPass()(program.model)  # they contain paths of this machine
     program.save(path)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says of packages that it misses, and of its own code."""
+    """Suppress torch's messages about missing packages and its own code."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

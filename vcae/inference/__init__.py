@@ -1,1 +1,1 @@
-"""Trained networks in use: checkpoints, voices, streaming and conversion."""
+"""Inference: checkpoints, voices, streaming and conversion."""

@@ -1,4 +1,4 @@
-"""What a user holds: weights that convert, and that tell content from speaker."""
+"""The main API: conversion, voices, embeddings and content codes of recordings."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -36,30 +36,30 @@ from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 
 Source: TypeAlias = str | Path | Audio
-"""A recording: a file of any rate and format, or samples with their rate."""
+"""A recording: a file of any sample rate and format, or samples with their rate."""
 Reference: TypeAlias = Voice | Source | Sequence[Source]
-"""Whose voice: a `Voice`, a `.voice` file, or one or more recordings."""
+"""A target speaker: a `Voice`, a `.voice` file, or one or more recordings."""
 
 MAX_SHIFT = 24.0
-"""Semitones up or down that a conversion may shift the pitch."""
+"""Largest pitch shift, up or down, in semitones."""
 MIN_SPEECH = 0.1
-"""Seconds, surely voiced, that a reference must hold: a word or two."""
+"""Least duration of voiced frames in a reference, in seconds."""
 PIECE_SECONDS = 10
-"""A longer reference is heard in pieces of so many seconds."""
+"""Length of the pieces in which a recording is analysed, in seconds."""
 
 
 def load(path: str | Path | None = None, device: str = "cpu") -> "Converter":
-    """The bundled weights, or those in a folder that training wrote. Raises CheckpointError."""
+    """Load the bundled weights, or those in a folder that training wrote. Raises CheckpointError."""
     folder = BUNDLED if path is None else Path(path)
     autoencoder = load_autoencoder(folder / "autoencoder.safetensors")
     return Converter(autoencoder, load_vocoder(folder / "vocoder.safetensors"), device)
 
 
 class Parts(NamedTuple):
-    """A recording taken apart. Frame t of content describes the samples from step * t on.
+    """The code of a recording: content, prosody and voice.
 
-    content: (D, T), what is said, at the code's rate. prosody: (3, P), how: log-F0, voicing and log-energy,
-    P / T mel frames for each frame of content. voice: who says it.
+    content: (D, T), the content code; frame t describes the samples from `Converter.step` * t on. prosody:
+    (3, P), log-F0, voicing and log-energy, with P / T mel frames per content frame. voice: of the speaker.
     """
 
     content: Tensor
@@ -68,9 +68,10 @@ class Parts(NamedTuple):
 
 
 class Converter:
-    """Converts voices with an autoencoder and a vocoder of the same mel.
+    """Converts recordings with an autoencoder and a vocoder of the same mel.
 
-    All sound comes out at `sample_rate`. Files of any length are worked on in blocks of `block_seconds`.
+    Outputs have the sample rate of the mel, `sample_rate`. Files of any length are converted in blocks of
+    `block_seconds`. Raises ValueError where the mels differ.
     """
 
     def __init__(
@@ -86,24 +87,26 @@ class Converter:
         self.sample_rate = config.sample_rate
         self.engine = Engine(self.log_mel, self.autoencoder, self.vocoder)
         self.alignment = self.autoencoder.alignment
-        """Delays of the networks, and which frame describes which samples."""
+        """Delays of the networks, and the samples that each frame describes."""
         self.step = self.alignment.step
-        """Samples of a frame of the content code."""
+        """Samples per frame of the content code."""
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
         self.made_by = _fingerprint(autoencoder)
         self._make_stream = partial(Stream, self.engine, longest=self.block)
-        if self.device.type != "mps":  # which has no float64
-            # So that rounding errors do not add up in the phase, and blocks of any size give the same.
+        if self.device.type != "mps":  # MPS has no float64
+            # Float64 keeps rounding errors of F0 from accumulating in the phase, so that the output does not
+            # depend on the size of the blocks.
             self.log_mel.double()
             self.autoencoder.prosody.double()
 
     def convert(
         self, source: Source, voice: Reference, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Audio:
-        """Convert a recording into another voice; the result is as long and as loud as the source.
+        """Convert a recording into another voice; the result has the length and the level of the source.
 
-        pitch_shift: semitones on top of the move to the voice's range. strength: 1 is the voice, 0 the
-        source speaker's own; between them, a mix. Raises AudioError, VoiceError.
+        pitch_shift: semitones in addition to the move to the target's F0 range, within MAX_SHIFT. strength:
+        from 0, the voice of the source speaker, to 1, the target voice. Raises AudioError for the source,
+        VoiceError for the voice and VcaeError for options out of range.
         """
         return Audio(concatenate(self.convert_blocks(source, voice, pitch_shift, strength)), self.sample_rate)
 
@@ -115,11 +118,12 @@ class Converter:
         strength: float = 1.0,
         progress: Progress | None = None,
     ) -> Iterator[Samples]:
-        """What `convert` returns, block by block: memory does not grow with the source.
+        """Yield the samples that `convert` returns, block by block; memory does not grow with the source.
 
-        While the source is analysed, the blocks are empty, so that a caller may do other work in between.
+        While the source is analysed, empty blocks are yielded, so that the caller can do other work in
+        between.
         """
-        _check(pitch_shift, strength)
+        _check_options(pitch_shift, strength)
         target = self.voice(voice)
         recording = self._recording(source, progress)
         analysis = _Analysis()
@@ -135,20 +139,20 @@ class Converter:
         strength: float = 1.0,
         progress: Progress | None = None,
     ) -> None:
-        """Write what `convert` gives to a file, block by block: memory does not grow with the source.
+        """Convert to a file, block by block; memory does not grow with the source.
 
-        Raises OutputError as well.
+        Raises OutputError and the errors of `convert`.
         """
         write_blocks(
             out, self.convert_blocks(source, voice, pitch_shift, strength, progress), self.sample_rate
         )
 
     def reconstruct(self, source: Source) -> Audio:
-        """Encode and decode in the same voice: the plain autoencoder."""
+        """Encode a recording and decode it in the voice of its speaker. Raises AudioError."""
         return Audio(concatenate(self._reconstruct_blocks(source)), self.sample_rate)
 
     def reconstruct_file(self, source: Source, out: str | Path, progress: Progress | None = None) -> None:
-        """Write what `reconstruct` gives to a file, as `convert_file` does."""
+        """Reconstruct to a file, block by block. Raises AudioError, OutputError."""
         write_blocks(out, self._reconstruct_blocks(source, progress), self.sample_rate)
 
     def stream(
@@ -162,13 +166,14 @@ class Converter:
         source_voice: Reference | None = None,
         level: float | None = None,
     ) -> Stream:
-        """Conversion of a source that comes block by block, such as a microphone's.
+        """Start the conversion of a source that arrives block by block, such as from a microphone.
 
-        sample_rate: of the source, in Hz; output_rate: of what is given (default: as the source; and both
-        are the converter's where neither is said). source_voice: the speaker's own, and level: the source's
-        `loudness` in dBFS, instead of following them. Raises AudioError, VoiceError.
+        sample_rate: of the source, in Hz (default: the converter's). output_rate: of the output (default:
+        that of the source). source_voice: voice of the source speaker. level: `loudness` of the source, in
+        dBFS. Source voice and level are estimated while streaming where they are not given. Raises
+        AudioError, VoiceError and, for options out of range, VcaeError.
         """
-        _check(pitch_shift, strength)
+        _check_options(pitch_shift, strength)
         if level is not None and not abs(level) <= 100:
             raise VcaeError(f"level must be in dBFS, from -100 to 100, not {level}")
         sample_rate = sample_rate or self.sample_rate
@@ -176,7 +181,9 @@ class Converter:
         if min(sample_rate, output_rate) < 1_000:
             raise VcaeError(f"a sample rate must be 1000 Hz or more, not {min(sample_rate, output_rate)}")
         if strength < 1 and source_voice is None:
-            raise VcaeError("a strength below 1 mixes in the speaker's own voice; name it as source voice")
+            raise VcaeError(
+                "a strength below 1 mixes in the voice of the source speaker; give a source voice"
+            )
         return self._make_stream(
             self.voice(voice),
             sample_rate=sample_rate,
@@ -188,28 +195,30 @@ class Converter:
         )
 
     def trace(self) -> None:
-        """From now on, let streams convert a block of 20 ms in half of the time; takes a second.
+        """Halve the time that streams take for a block of 20 ms, by tracing the networks; takes a second.
 
-        With longer blocks it changes nothing.
+        Longer blocks are not affected.
         """
         self.engine.trace()
 
     def voice(self, references: Reference, progress: Progress | None = None) -> Voice:
-        """The voice in one or more recordings of a speaker, the longer ones counting more.
+        """Compute the voice of a speaker from one or more recordings, weighted by their lengths.
 
-        Raises VoiceError where there is no speech or a `.voice` file is of other weights.
+        Raises AudioError, and VoiceError for recordings without speech and voices made with other weights.
         """
         if isinstance(references, Voice):
-            return self._checked(references)
+            return self._check_weights(references)
         if isinstance(references, str | Path | Audio):
             references = [references]
         files = [r for r in references if not isinstance(r, Audio) and Path(r).suffix == ".voice"]
         if files and len(references) > 1:
-            raise VoiceError(f"{files[0]}: a .voice file stands alone; mix voices with `vcae mix` first")
+            raise VoiceError(
+                f"{files[0]}: a .voice file must be the only reference; mix voices with `vcae mix` first"
+            )
         if files:
-            return self._checked(Voice.load(files[0]), files[0])
+            return self._check_weights(Voice.load(files[0]), files[0])
         if not references:
-            raise VoiceError("no reference was given; name at least one recording of the target speaker")
+            raise VoiceError("no reference was given; give at least one recording of the target speaker")
         voices, seconds = [], []
         for reference in references:
             recording = self._recording(reference, progress)
@@ -217,7 +226,7 @@ class Converter:
             voiced = voice.f0.frames / self.autoencoder.config.mel.frame_rate
             if voiced < MIN_SPEECH:
                 raise VoiceError(
-                    f"{recording.name}: holds no speech to take a voice from; "
+                    f"{recording.name}: holds no speech or too little; "
                     "give a recording of some seconds of one person talking"
                 )
             voices.append(voice)
@@ -225,18 +234,21 @@ class Converter:
         return Voice.mix(voices, seconds, pool_pitch=True)
 
     def guided(self, voice: Reference, source_voice: Reference, strength: float = 1.0) -> Voice:
-        """A voice under speaker guidance, as `convert` uses it: `Voice.guided` at these weights' scale."""
+        """Apply speaker guidance as `convert` does: `Voice.guided` at the guidance scale of these weights."""
         scale = self.autoencoder.config.guidance_scale
         return self.voice(voice).guided(self.voice(source_voice), scale, strength)
 
     def embed(self, source: Source, progress: Progress | None = None) -> Samples:
-        """The speaker code of a recording: (E,) of unit norm; a product of two is their cosine."""
+        """Speaker embedding of a recording: (E,), unit norm. Raises AudioError."""
         embedding: Samples = self._voice_in(self._recording(source, progress)).embedding.numpy()
         return embedding
 
     @torch.inference_mode()
     def content(self, source: Source, progress: Progress | None = None) -> Code:
-        """The content code: z (D, T), ids (T,) or None. Frame t describes the samples from step * t on."""
+        """Content code of a recording: z (D, T), ids (T,) or None. Raises AudioError.
+
+        Frame t describes the samples from step * t on.
+        """
         cache: Cache = {}
         z, ids = [], []
         for piece in self._pieces(self._recording(source, progress)):
@@ -248,21 +260,22 @@ class Converter:
 
     @torch.inference_mode()
     def encode(self, source: Source) -> Parts:
-        """Take a recording apart into what `decode` takes. Raises AudioError."""
+        """Encode a recording into content, prosody and voice, the inputs of `decode`. Raises AudioError."""
         recording = self._recording(source)
-        analysis = _Analysis(keep=True)
+        analysis = _Analysis(with_codes=True)
         for _ in self._analyse(recording, analysis):
             pass
         return Parts(torch.cat(analysis.z, dim=-1), torch.cat(analysis.prosody, dim=-1), analysis.voice)
 
     @torch.inference_mode()
     def decode(self, content: Tensor, prosody: Tensor, voice: Reference, pitch_shift: float = 0.0) -> Audio:
-        """Put parts together, of one recording or of several: what is said, how, and by whom.
+        """Decode content, prosody and voice, of one recording or of several: T * `step` samples.
 
-        content (D, T) and prosody (3, P) as `encode` gives them; a prosody of another length is stretched to
-        the content's. F0 is moved from its own range to the voice's, then by semitones. The voice is taken as
-        it is: `guided(voice, source)` for what `convert` gives. Of T code steps, at the level that `encode`
-        brings all recordings to. Raises ValueError for other shapes, VoiceError.
+        content: (D, T) and prosody: (3, P) as `encode` returns them; prosody of another length is stretched
+        to that of the content. F0 is moved from the range of the prosody to that of the voice, then by
+        `pitch_shift` semitones. The voice is used without speaker guidance: for the output of `convert`, give
+        `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises ValueError for
+        other shapes, VoiceError.
         """
         stride, dim = self.alignment.stride, self.autoencoder.config.content_dim
         for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):
@@ -274,28 +287,29 @@ class Converter:
         if prosody.shape[-1] != stride * length:
             prosody = nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
         prosody = shift(prosody[None], F0Statistics.of(prosody[None]), target.f0, pitch_shift)
-        # The first and the last frame are repeated for as long as the networks are late.
+        # The first and the last frame are repeated for the delay of the networks.
         before, behind = self.alignment.code_delay, -(-self.alignment.vocoder_delay // self.step)
-        z = _held(content[None], before, behind).to(self.device)
-        prosody = _held(prosody, stride * before, stride * behind).to(self.device)
+        z = _pad_edges(content[None], before, behind).to(self.device)
+        prosody = _pad_edges(prosody, stride * before, stride * behind).to(self.device)
         conditioning = self.autoencoder.decoder.conditioning(speaker)
         cache: Cache = {}
         size = self.block // self.step
-        pieces = [
-            self.engine.synthesise(some, how, conditioning, cache)[0, 0].cpu().numpy()
-            for some, how in zip(z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True)
+        blocks = zip(z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True)
+        waveforms = [
+            self.engine.synthesise(z_block, prosody_block, conditioning, cache)[0, 0].cpu().numpy()
+            for z_block, prosody_block in blocks
         ]
-        samples = np.concatenate(pieces)[self.alignment.delay :][: length * self.step].clip(-1, 1)
+        samples = np.concatenate(waveforms)[self.alignment.delay :][: length * self.step].clip(-1, 1)
         return Audio(samples, self.sample_rate)
 
     def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
         recording = Recording(source, self.sample_rate, progress)
         if recording.silent:
-            raise AudioError(f"{recording.name}: is silent; there is no voice in it")
+            raise AudioError(f"{recording.name}: is silent; give a recording of speech")
         return recording
 
     def _reconstruct_blocks(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
-        """What `reconstruct` returns, block by block."""
+        """Yield the samples that `reconstruct` returns, block by block."""
         recording = self._recording(source, progress)
         voice = self._voice_in(recording)
         yield from self._stream_recording(recording, voice, voice, strength=0)
@@ -308,7 +322,7 @@ class Converter:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
     ) -> Iterator[Samples]:
-        """A recording converted by a stream that knows level, F0 and speaker of the source."""
+        """Convert a recording by a stream that is given level, F0 statistics and speaker of the source."""
         stream = self._make_stream(
             target,
             sample_rate=self.sample_rate,
@@ -322,39 +336,40 @@ class Converter:
         yield stream.flush()
 
     def _pieces(self, recording: Recording) -> Iterator["_Piece"]:
-        """A recording at LEVEL in pieces of PIECE_SECONDS, and their mels, one going on from the other."""
+        """A recording, scaled to LEVEL, in pieces of PIECE_SECONDS with the mel of each."""
         gain = np.float32(10 ** ((LEVEL - recording.level) / 20))
         code, prosody = self.alignment.describing(recording.length)
         stride, cache, start = self.alignment.stride, Cache(), 0  # start: in code frames
-        size, left = PIECE_SECONDS * self.sample_rate, recording.length
+        size, remaining = PIECE_SECONDS * self.sample_rate, recording.length
         for block in cut(recording.blocks("analysing"), size):
-            left -= len(block)
+            remaining -= len(block)
             wav = torch.from_numpy(block * gain)[None, None].to(self.device)
-            padded = wav if left else nn.functional.pad(wav, (0, self.alignment.padding(recording.length)))
+            padding = 0 if remaining else self.alignment.padding(recording.length)
+            padded = nn.functional.pad(wav, (0, padding)) if padding else wav
             mel = self.log_mel(padded, cache)
             yield _Piece(wav, mel, _within(code, start), _within(prosody, stride * start))
             start += mel.shape[-1] // stride
 
     @torch.inference_mode()
     def _analyse(self, recording: Recording, analysis: "_Analysis") -> Iterator[Samples]:
-        """Find the voice of a recording, F0 statistics included; an empty block after each piece."""
+        """Add the pieces of a recording to an analysis; yields an empty block after each piece."""
         cache: Cache = {}
         for piece in self._pieces(recording):
-            if analysis.keep:
+            if analysis.with_codes:
                 code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
                 analysis.z.append(code.z[0, :, piece.code_frames].cpu())
             prosody = self.autoencoder.prosody(piece.mel, cache)[..., piece.prosody_frames]
-            if analysis.keep:
+            if analysis.with_codes:
                 analysis.prosody.append(prosody[0].cpu())
             analysis.f0 += F0Statistics.of(prosody)
-            # A longer recording counts by the speech in its pieces.
-            short = nn.functional.pad(piece.wav, (0, max(0, self.step - piece.wav.shape[-1])))
-            speaker = self.engine.speaker(short)
-            none = F0Statistics(0, 0, 0)
-            voice = Voice(speaker.embedding[0].cpu(), speaker.tokens[0].cpu(), none, self.made_by)
+            # The speaker encoder needs at least a step.
+            wav = nn.functional.pad(piece.wav, (0, max(0, self.step - piece.wav.shape[-1])))
+            speaker = self.engine.speaker(wav)
+            no_f0 = F0Statistics(0, 0, 0)
+            voice = Voice(speaker.embedding[0].cpu(), speaker.tokens[0].cpu(), no_f0, self.made_by)
             analysis.voices.append(voice)
             seconds = speech_seconds(piece.wav[0, 0].cpu().numpy(), self.sample_rate)
-            analysis.seconds.append(0.01 + seconds)
+            analysis.seconds.append(0.01 + seconds)  # a piece without speech counts a little
             yield np.zeros(0, dtype=np.float32)
 
     def _voice_in(self, recording: Recording) -> Voice:
@@ -363,7 +378,7 @@ class Converter:
             pass
         return analysis.voice
 
-    def _checked(self, voice: Voice, path: str | Path | None = None) -> Voice:
+    def _check_weights(self, voice: Voice, path: str | Path | None = None) -> Voice:
         if voice.made_by != self.made_by:
             raise VoiceError(
                 f"{path or 'this voice'}: was made with other weights; make it again with `vcae voice`"
@@ -374,8 +389,8 @@ class Converter:
 class _Piece(NamedTuple):
     """A piece of a recording.
 
-    wav: (1, 1, N). mel: (1, n_mels, T), with silence behind the last piece. code_frames, prosody_frames:
-    which of the frames that the encoders give for this mel describe the recording.
+    wav: (1, 1, N). mel: (1, n_mels, T), with zeros after the last piece. code_frames, prosody_frames: the
+    encoders' output frames for this mel that describe the recording.
     """
 
     wav: Tensor
@@ -386,14 +401,14 @@ class _Piece(NamedTuple):
 
 @dataclass
 class _Analysis:
-    """What is known of a recording after each of its pieces; z and prosody are kept on demand only."""
+    """Results for the pieces of a recording so far; content and prosody only if `with_codes`."""
 
-    keep: bool = False
+    with_codes: bool = False
     z: list[Tensor] = field(default_factory=list)  # (D, T) each
     prosody: list[Tensor] = field(default_factory=list)  # (3, P) each
     f0: F0Statistics = field(default_factory=lambda: F0Statistics(0, 0, 0))
     voices: list[Voice] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of speech
+    seconds: list[float] = field(default_factory=list)  # of speech in each piece
 
     @property
     def voice(self) -> Voice:
@@ -401,25 +416,25 @@ class _Analysis:
 
 
 def _within(frames: slice, start: int) -> slice:
-    """A slice of a signal, in a piece of it that begins at `start`."""
+    """The part of a slice of a signal that lies in a piece from frame `start` on."""
     return slice(max(0, frames.start - start), max(0, frames.stop - start))
 
 
 def _fingerprint(autoencoder: Autoencoder) -> str:
-    """Tells apart weights whose voices are not exchangeable."""
+    """Hash of an autoencoder's weights; voices can be used with weights of the same hash only."""
     digest = hashlib.sha256()
     for t in autoencoder.state_dict().values():
         digest.update(t.cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def _check(pitch_shift: float, strength: float) -> None:
+def _check_options(pitch_shift: float, strength: float) -> None:
     if not 0 <= strength <= 1:
         raise VcaeError(f"strength must be between 0 and 1, not {strength}")
     if not abs(pitch_shift) <= MAX_SHIFT:
-        raise VcaeError(f"pitch shift must be within {MAX_SHIFT} semitones, not {pitch_shift}")
+        raise VcaeError(f"pitch shift must be within {MAX_SHIFT:g} semitones, not {pitch_shift}")
 
 
-def _held(x: Tensor, before: int, behind: int) -> Tensor:
-    """(B, C, T) with the first and last frames repeated."""
+def _pad_edges(x: Tensor, before: int, behind: int) -> Tensor:
+    """Repeat the first frame `before` times, the last `behind` times: (B, C, T) -> (B, C, T + ...)."""
     return nn.functional.pad(x, (before, behind), mode="replicate")

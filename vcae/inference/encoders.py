@@ -1,4 +1,4 @@
-"""The encoders by themselves, for embeddings."""
+"""The encoders as separate modules, for embeddings and content codes."""
 
 from pathlib import Path
 from typing import Self
@@ -8,11 +8,11 @@ from vcae.model import content, speaker
 
 
 class SpeakerEncoder(speaker.SpeakerEncoder):
-    """`vcae.model.speaker.SpeakerEncoder`, with trained weights on request."""
+    """`vcae.model.speaker.SpeakerEncoder` that can be loaded with trained weights."""
 
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None) -> Self:
-        """The bundled speaker encoder, or that of a folder that training wrote, in eval mode.
+        """Load the bundled speaker encoder, or the one in a folder that training wrote, in eval mode.
 
         Raises CheckpointError.
         """
@@ -23,11 +23,11 @@ class SpeakerEncoder(speaker.SpeakerEncoder):
 
 
 class ContentEncoder(content.ContentEncoder):
-    """`vcae.model.content.ContentEncoder`, with trained weights on request."""
+    """`vcae.model.content.ContentEncoder` that can be loaded with trained weights."""
 
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None) -> Self:
-        """The bundled content encoder, or that of a folder that training wrote, in eval mode.
+        """Load the bundled content encoder, or the one in a folder that training wrote, in eval mode.
 
         Raises CheckpointError.
         """

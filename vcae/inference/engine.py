@@ -1,4 +1,4 @@
-"""All networks between samples and samples; in their middle the pitch is moved, by whoever streams."""
+"""The engine: all networks from input waveform to output waveform, block by block."""
 
 from typing import cast
 
@@ -15,23 +15,26 @@ from vcae.model.vocoder import Vocoder
 
 
 class Engine:
-    """log_mel, autoencoder and vocoder, from one block to the next. Blocks are whole steps."""
+    """LogMel, autoencoder and vocoder, run on blocks of whole steps.
+
+    `analyse` and `synthesise` are separate so that the caller can move F0 between them.
+    """
 
     def __init__(self, log_mel: LogMel, autoencoder: Autoencoder, vocoder: Vocoder) -> None:
         self.log_mel, self.autoencoder, self.vocoder = log_mel, autoencoder, vocoder
         self.sample_rate = log_mel.config.sample_rate
         self.alignment = autoencoder.alignment
         self.guidance_scale = autoencoder.config.guidance_scale
-        """Of these weights, for `Voice.guided`."""
+        """Scale of speaker guidance for these weights (`Voice.guided`)."""
         self.traced: tuple[Traced, Traced] | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return self.log_mel.window.device
 
     def trace(self) -> None:
-        """From now on, have TorchScript run what is given a single step. Takes a second."""
+        """Trace the networks by TorchScript, which then runs blocks of a single step. Takes a second."""
         config = self.autoencoder.config
         networks = {"log_mel": self.log_mel, "autoencoder": self.autoencoder, "vocoder": self.vocoder}
         wav = torch.zeros(1, 1, self.alignment.step, device=self.device)
@@ -58,13 +61,13 @@ class Engine:
     def synthesise(
         self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
     ) -> Tensor:
-        """What `analyse` gives, in a voice -> (1, 1, N), `delay` samples late."""
+        """z (1, D, T), prosody (1, 3, stride * T) -> wav (1, 1, N), delayed by `alignment.delay` samples."""
         if self.traced and z.shape[-1] == 1:
             return self.traced[1](z, prosody, conditioning, cache=cache)[0]
         return self._synthesise(z, prosody, conditioning, cache)
 
     def speaker(self, wav: Tensor) -> SpeakerCode:
-        """Who speaks: (1, 1, N), a step or more -> speaker code."""
+        """wav (1, 1, N) of a step or more -> speaker code."""
         return self.autoencoder.speaker.encode(self.log_mel(wav))
 
     def _analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
@@ -74,6 +77,6 @@ class Engine:
     def _synthesise(
         self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
     ) -> Tensor:
-        # A graph hands the conditioning over as a mere tuple.
+        # Tracing passes the conditioning as a plain tuple.
         mel = self.autoencoder.decode(z, prosody, SpeakerConditioning(*conditioning), cache)
         return cast(Tensor, self.vocoder(mel, prosody, cache))

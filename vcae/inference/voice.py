@@ -1,4 +1,4 @@
-"""A voice: speaker code, F0 statistics, and the file that a user keeps."""
+"""A voice, as used for conversion and stored in a file: speaker code and F0 statistics."""
 
 import dataclasses
 import math
@@ -17,14 +17,15 @@ from vcae.model.speaker import SpeakerCode
 
 
 class VoiceError(VcaeError):
-    """A voice that cannot be made or used. One line that names the file and the mend."""
+    """A voice that cannot be made or used. The message is one line that names the file and how to fix it."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Whose voice to speak in: speaker code, F0 statistics, and which weights they belong to.
+    """Speaker code and F0 statistics of a speaker.
 
-    embedding: (E,), unit norm. tokens: (token_dim, tokens).
+    embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: fingerprint of the weights that computed
+    them; a voice can be used with these weights only.
     """
 
     embedding: Tensor
@@ -33,38 +34,42 @@ class Voice:
     made_by: str
 
     def save(self, path: str | Path) -> None:
-        """Write to a file NAME.voice (safetensors). Raises OutputError."""
+        """Write to a file NAME.voice, in safetensors format. Raises OutputError."""
         check_output(Path(path), [".voice"])
         about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by}
         save_tensors(Path(path), {"embedding": self.embedding, "tokens": self.tokens}, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Voice":
-        """Read what `save` wrote. Raises VoiceError for anything else."""
+        """Read a file that `save` wrote. Raises VoiceError for any other file."""
         try:
             tensors, about = load_tensors(Path(path))
             return cls(tensors["embedding"], tensors["tokens"], F0Statistics(**about["f0"]), about["made_by"])
         except (TensorFileError, KeyError, TypeError) as error:
-            reason = error.reason if isinstance(error, TensorFileError) else "something else is in it"
+            reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise VoiceError(f"{path}: not a voice ({reason}); make one with `vcae voice`") from error
 
     @classmethod
     def mix(
         cls, voices: Sequence["Voice"], weights: Sequence[float] | None = None, pool_pitch: bool = False
     ) -> "Voice":
-        """A voice between others, by weights that need not sum to 1 (default: equal).
+        """Weighted mean of voices; the weights (default: equal) need not sum to 1.
 
-        Its F0 mean and spread lie between theirs too; with `pool_pitch` the voices are of one speaker, and
-        their voiced frames are put together. Raises VoiceError for no voices, weights that do not fit or
-        are negative, and voices of different weights.
+        Mean and standard deviation of F0 are weighted means, too. With `pool_pitch`, for voices of one
+        speaker, F0 statistics are added instead. Raises VoiceError without voices, for weights that are
+        negative, all zero or of another number, and for voices made with different model weights.
         """
         weights = [1.0] * len(voices) if weights is None else list(weights)
         if not voices or len(weights) != len(voices):
-            raise VoiceError(f"{len(voices)} voices with {len(weights)} weights; give one weight a voice")
+            raise VoiceError(
+                f"cannot mix {len(voices)} voices with {len(weights)} weights; give one weight for each voice"
+            )
         if not all(0 <= w < math.inf for w in weights) or sum(weights) <= 0:
             raise VoiceError(f"weights {weights} cannot be mixed; give numbers from 0 on, not all 0")
         if len({v.made_by for v in voices}) > 1:
-            raise VoiceError("voices made with different weights cannot be mixed; make them again with one")
+            raise VoiceError(
+                "voices made with different weights cannot be mixed; make all of them again with one model"
+            )
         shares = [w / sum(weights) for w in weights]
         if pool_pitch:
             f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
@@ -73,24 +78,25 @@ class Voice:
                 sum(s * x for s, x in zip(shares, values, strict=True))
                 for values in zip(*((v.f0.mean, v.f0.std, v.f0.frames) for v in voices), strict=True)
             )
-            f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR  # which they hold already
-        return cls(*_weighed(voices, shares), f0, voices[0].made_by)
+            # `mean` and `std` of each voice include the prior already.
+            f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR
+        return cls(*_weighted_sum(voices, shares), f0, voices[0].made_by)
 
     def guided(self, source: "Voice", guidance_scale: float, strength: float = 1.0) -> "Voice":
-        """This voice under speaker guidance: moved away from the voice of the source.
+        """This voice under speaker guidance: moved away from the voice of the source speaker.
 
-        The content code keeps some of the source speaker. At strength 1 the speaker code is therefore this
-        voice plus `guidance_scale` times its difference to `source`, the extrapolation of classifier-free
-        guidance (Ho and Salimans, 2022). At strength 0 it is `source`. F0 statistics are mixed by strength.
-        Raises VoiceError where the two voices were made with different weights.
+        The content code contains some information about the source speaker. At strength 1 the speaker code is
+        therefore this voice plus `guidance_scale` times its difference to `source`, the extrapolation of
+        classifier-free guidance (Ho and Salimans, 2022). At strength 0 it is `source`. F0 statistics are
+        mixed by strength. Raises VoiceError for voices made with different model weights.
         """
         mixed = Voice.mix([source, self], [1 - strength, strength])
         share = (1 + guidance_scale) * strength
-        return Voice(*_weighed([source, self], [1 - share, share]), mixed.f0, self.made_by)
+        return Voice(*_weighted_sum([source, self], [1 - share, share]), mixed.f0, self.made_by)
 
 
-def _weighed(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:
-    """The weighed sum of speaker codes: (E,), its norm 1 again, and (token_dim, tokens)."""
+def _weighted_sum(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:
+    """Weighted sum of speaker codes: embedding (E,), scaled to unit norm, and tokens (token_dim, tokens)."""
     embedding, tokens = (
         torch.stack([getattr(v, name) for v in voices], dim=-1) @ torch.tensor(weights)
         for name in ("embedding", "tokens")

@@ -1,4 +1,4 @@
-"""Microphones and loudspeakers, by way of PortAudio, and files that stand in for them."""
+"""Microphones and loudspeakers, by PortAudio, and files in place of them."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ KINDS: tuple[Kind, Kind] = ("microphone", "loudspeaker")
 
 
 class DeviceError(VcaeError):
-    """A sound device that is not there or cannot be used. One line that says what to do about it."""
+    """A sound device that is missing or cannot be used. The message is one line that says how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Device:
     """PortAudio's number."""
     name: str
     sample_rate: int
-    """In Hz, what the device does best."""
+    """The device's default sample rate, in Hz."""
     kinds: tuple[Kind, ...]
     default_for: tuple[Kind, ...]
-    """What the system uses it for unless told otherwise."""
+    """The kinds for which this is the system's default device."""
 
 
 def devices() -> list[Device]:
-    """All devices that PortAudio knows here. Raises DeviceError where there is no PortAudio."""
+    """All devices that PortAudio lists. Raises DeviceError without PortAudio."""
     sd = _sounddevice()
     found = []
     for index, about in enumerate(sd.query_devices()):
@@ -51,49 +51,51 @@ def devices() -> list[Device]:
 
 
 def find(kind: Kind, name: str | None = None) -> Device:
-    """The default device of this kind, or the one with this name, this number or this in its name.
+    """Find a device by its name, its number or a part of its name; without a name, the default device.
 
-    Raises DeviceError where there is none, or several.
+    Raises DeviceError for no device, or several.
     """
-    there = [d for d in devices() if kind in d.kinds]
-    if not there:
-        raise DeviceError(f"there is no {kind} here; plug one in, or rehearse with --input and --output FILE")
+    candidates = [d for d in devices() if kind in d.kinds]
+    if not candidates:
+        raise DeviceError(f"there is no {kind} here; connect one, or give --input FILE and --output FILE")
     if name is None:
-        return max(there, key=lambda d: kind in d.default_for)
-    exact = [d for d in there if name in (d.name, str(d.index))]
-    fitting = exact or [d for d in there if name.lower() in d.name.lower()]
-    if len(fitting) != 1:
-        listed = ", ".join(f"{d.index} '{d.name}'" for d in fitting or there)
-        number = f"{len(fitting)} {kind}s" if fitting else f"no {kind}"
-        raise DeviceError(f"'{name}' names {number}; choose one of {listed}")
-    return fitting[0]
+        return max(candidates, key=lambda d: kind in d.default_for)
+    exact = [d for d in candidates if name in (d.name, str(d.index))]
+    matches = exact or [d for d in candidates if name.lower() in d.name.lower()]
+    if len(matches) != 1:
+        listed = ", ".join(f"{d.index} '{d.name}'" for d in matches or candidates)
+        number = f"{len(matches)} {kind}s" if matches else f"no {kind}"
+        raise DeviceError(f"'{name}' matches {number}; choose one of {listed}")
+    return matches[0]
 
 
 @contextmanager
-def opened(session: LiveSession, microphone: Device, loudspeaker: Device, block: float) -> Iterator[None]:
-    """Let two devices capture and play for a session, in blocks of so many seconds, as long as this lasts.
+def device_streams(
+    session: LiveSession, microphone: Device, loudspeaker: Device, block: float
+) -> Iterator[None]:
+    """Connect two devices to a live session within a `with` statement. block: seconds per callback.
 
-    The session ends when one of them stops. Raises DeviceError where one cannot be opened.
+    The session ends when a device stops. Raises DeviceError where a device cannot be opened.
     """
     sd = _sounddevice()
 
-    def captured(samples: Any, frames: int, when: Any, status: Any) -> None:
+    def on_input(samples: Any, frames: int, when: Any, status: Any) -> None:
         if status:
-            session.lose()
+            session.count_underrun()
         session.capture(samples[:, 0].copy())
 
-    def wanted(samples: Any, frames: int, when: Any, status: Any) -> None:
+    def on_output(samples: Any, frames: int, when: Any, status: Any) -> None:
         if status:
-            session.lose()
+            session.count_underrun()
         samples[:] = session.play(frames)[:, None]
 
     with ExitStack() as stack:
-        for kind, device, callback in (
-            (sd.InputStream, microphone, captured),
-            (sd.OutputStream, loudspeaker, wanted),
+        for stream_class, device, callback in (
+            (sd.InputStream, microphone, on_input),
+            (sd.OutputStream, loudspeaker, on_output),
         ):
             try:
-                stream = kind(
+                stream = stream_class(
                     device=device.index,
                     samplerate=device.sample_rate,
                     blocksize=round(block * device.sample_rate),
@@ -108,35 +110,35 @@ def opened(session: LiveSession, microphone: Device, loudspeaker: Device, block:
             except sd.PortAudioError as error:
                 raise DeviceError(
                     f"'{device.name}' cannot be opened ({' '.join(str(error).split())}); "
-                    "choose another one that `vcae stream --devices` lists"
+                    "choose another from `vcae stream --devices`"
                 ) from None
             session.devices_delay += stream.latency
         yield
 
 
 @contextmanager
-def rehearsed(
+def file_streams(
     session: LiveSession, source: Iterable[Samples], out: Path, block: float, realtime: bool
 ) -> Iterator[None]:
-    """Let files stand in for devices: a session captures the source, and what it plays is written.
+    """Connect files to a live session within a `with` statement: it captures `source` and plays to `out`.
 
-    That goes in blocks of so many seconds, at the pace of the clock or else as fast as the session converts,
-    which ends with the source. Raises what reading and writing raise.
+    block: seconds captured and played at a time. realtime: run in real time, instead of as fast as the
+    session converts. The session ends with the source. Raises AudioError of the source, OutputError.
     """
     stopped = threading.Event()
 
     def played() -> Iterator[Samples]:
         blocks = chain(cut(source, round(block * session.sample_rate)), repeat(None))
-        begun = time.monotonic()
+        started = time.monotonic()
         for count, samples in enumerate(blocks, start=1):
             if samples is None:
                 session.end()
             else:
                 session.capture(samples)
             if realtime:
-                stopped.wait(max(0.0, begun + count * block - time.monotonic()))
+                stopped.wait(max(0.0, started + count * block - time.monotonic()))
             else:
-                while not (session.settle(0.1) or stopped.is_set()):
+                while not (session.wait_converted(0.1) or stopped.is_set()):
                     pass
             if stopped.is_set() or session.finished:
                 return
@@ -147,7 +149,7 @@ def rehearsed(
         writing.add_done_callback(lambda _: session.end())
         try:
             yield
-            # All has been converted; the rest is played yet, unless writing failed.
+            # All is converted. Wait until the rest is written; raises the error if writing failed.
             writing.result()
         finally:
             stopped.set()
@@ -162,6 +164,6 @@ def _sounddevice() -> Any:
         ) from None
     except OSError:
         raise DeviceError(
-            "PortAudio is not there; install it with `apt install libportaudio2` or `brew install portaudio`"
+            "PortAudio is missing; install it with `apt install libportaudio2` or `brew install portaudio`"
         ) from None
     return sounddevice

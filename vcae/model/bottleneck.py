@@ -105,10 +105,10 @@ class FSQ(Bottleneck):
 
 
 class Binary(Bottleneck):
-    """A few channels, each of which is -1 or 1: lookup-free quantisation (Yu et al., 2024).
+    """Binary codes by lookup-free quantisation (Yu et al., 2024): `bits` channels of -1 or 1.
 
-    Gradients pass straight through. In training, the loss makes bits certain for each frame, and all ids
-    equally frequent.
+    Gradients pass by the straight-through estimator. In training, an entropy loss makes the bits of each
+    frame certain, and all ids equally frequent.
     """
 
     def __init__(self, dim: int, bits: int = 8, entropy_weight: float = 0.1) -> None:
@@ -131,11 +131,11 @@ class Binary(Bottleneck):
 
 
 class OneHot(Bottleneck):
-    """One of `size` classes a frame, as a one-hot vector, and a learned vector for each class.
+    """One of `size` classes per frame, each with a learned vector.
 
-    In training the class is drawn by the straight-through Gumbel-softmax (Jang et al., 2017), in eval it is
-    the most likely one. The loss is `usage_weight` times what the entropy of the mean distribution over the
-    classes lacks to its maximum, in nats, so that no class stays unused.
+    In training, the class is drawn by the straight-through Gumbel-softmax (Jang et al., 2017); in eval mode,
+    it is the most likely one. The loss is `usage_weight` times the KL divergence, in nats, of the mean class
+    distribution from the uniform one, so that all classes are used.
     """
 
     def __init__(
@@ -155,8 +155,8 @@ class OneHot(Bottleneck):
             return Code(self.decode(ids), ids, x.new_zeros(()))
         one_hot = F.gumbel_softmax(logits, self.temperature, hard=True)  # (B, T, size)
         mean = logits.softmax(2).mean((0, 1))
-        lacking = math.log(len(mean)) + (mean * (mean + 1e-9).log()).sum()
-        return Code(self.embedding(one_hot).mT, one_hot.argmax(2), self.usage_weight * lacking)
+        divergence = math.log(len(mean)) + (mean * (mean + 1e-9).log()).sum()
+        return Code(self.embedding(one_hot).mT, one_hot.argmax(2), self.usage_weight * divergence)
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
