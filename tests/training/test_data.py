@@ -154,7 +154,7 @@ def test_every_hop_has_an_f0_and_every_code_frame_a_phone(prepared):
     assert voiced.min() >= 50 and voiced.max() <= 600
 
 
-def test_english_text_becomes_phones_of_what_is_heard():
+def test_english_text_becomes_the_phones_that_are_spoken():
     """More of vowels and nasals is voiced than of fricatives; nothing is known without English text."""
     said = [u for u in folder(VOICES, transcripts=VOICES) if u.text]
     said.append(dataclasses.replace(said[0], speaker="test/silent", text=None))
