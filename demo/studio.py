@@ -82,7 +82,7 @@ class Studio:
     def convert(
         self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
     ) -> Iterator[float | Audio]:
-        """`Converter.convert_blocks`, computed block by block: yields the progress from 0 to 1, then the result."""
+        """`Converter.convert_blocks`, a turn a block: yields the progress from 0 to 1, then the result."""
         done = 0.0
 
         def follow(doing: str, seconds: float, total: float | None) -> None:

@@ -19,22 +19,21 @@ the layouts); corpora that are not there are skipped:
 phone labels, from which the recogniser and the content encoder learn. Speakers kept for testing
 (`vcae.corpora.HELD_OUT_SPEAKERS`) are skipped, and the trainer refuses them.
 
-On an H100 the defaults take 40 minutes. The same command continues a run that was stopped, and refuses to
-with other settings. `--start vcae/weights` begins with the weights in the package, in a new folder, and with
-`--stages recogniser autoencoder vocoder` keeps their encoders' first stage as it is. `--tiny` trains a toy on
-the sample voices in under two minutes, in a folder of its own, to see that everything works.
+On an H100 the defaults take 40 minutes. The same command continues a run that was stopped; with other
+settings it is refused. `--start vcae/weights` begins with the weights in the package, in a new folder; add
+`--stages recogniser autoencoder vocoder` to skip the stage that trains the encoders alone. `--tiny` trains a
+toy on the sample voices in under two minutes, in a folder of its own, to see that everything works.
 """
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
-from runs import record
 
 from vcae.cli.console import err, in_one_line
 from vcae.corpora.layouts import folder, read_corpora
@@ -67,6 +66,7 @@ from vcae.training.stages.base import Stage
 from vcae.training.stages.encoders import EncodersStage
 from vcae.training.stages.recogniser import RecogniserStage
 from vcae.training.stages.vocoder import VocoderStage
+from vcae.training.table import append_row
 from vcae.training.trainer import Trainer
 
 SAMPLE_VOICES = Path(__file__).parent.parent / "demo" / "voices"
@@ -202,12 +202,14 @@ class Session:
         aside = replace(config, power=self.recipe.validation.power, at_most=())
         return [Sampler(self.train, config), Sampler(self.validation, aside)]
 
-    def run(self, stages: list[Stage[Any]], training: TrainConfig, **others: list[dict[str, Any]]) -> None:
+    def run(
+        self, stages: Sequence[Stage[Any]], training: TrainConfig, **others: list[dict[str, Any]]
+    ) -> None:
         """Train the first stage, validate with the second one's data, and record what it came to."""
         trainer = Trainer(stages[0], self.out, training, stages[1], Run(describe(self.recipe), **others))
         result = trainer.run()
         if self.recipe.runs and result.finished and result.new_steps:
-            record(self.recipe.runs, "bundled", trainer, result)
+            append_row(self.recipe.runs, "bundled", trainer, result)
 
 
 def main(recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Draw the validation losses of a training folder, for the model card.
+"""Draw the training and validation losses of a run folder, for the model card.
 
 python recipes/curves.py runs/bundled --out vcae/weights/curves.png
 """
@@ -11,13 +11,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tyro.conf import Positional
 
 
-def main(folder: Positional[Path], out: Path, losses: tuple[str, ...] = ("mel", "pitch", "stft")) -> None:
-    """One panel a stage and loss, validation over training.
+def main(
+    folder: Positional[Path], out: Path, losses: tuple[str, ...] = ("sketch", "mel", "pitch", "stft")
+) -> None:
+    """Draw one panel for each stage and loss.
 
     Args:
-        folder: where training wrote
-        out: the picture
-        losses: which ones to draw, where a stage has them
+        folder: the run folder
+        out: the picture to write
+        losses: names of the losses, drawn for each stage that has them
     """
     panels = []
     for log in sorted((folder / "tensorboard").iterdir()):

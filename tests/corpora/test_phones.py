@@ -1,4 +1,4 @@
-"""Forced alignment: which phone is spoken when."""
+"""Phones and their times by forced alignment."""
 
 import sys
 from itertools import pairwise
@@ -141,7 +141,7 @@ def test_what_is_no_speech_gives_nothing(samples):
 
 
 def test_words_as_they_are_written():
-    assert phones._words(
+    assert phones.words_of(
         "Mr. O\u2019Brien's \u201ccaf\u00e9\u201d, post-mortem: 10 \u2019tis (hello) <sil>"
     ) == [*("mr", "o'brien's", "cafe", "post", "mortem", "10", "'tis", "hello", "sil")]
 
@@ -154,7 +154,7 @@ def test_any_text_can_be_asked_for(speech, text):
 
 def test_missing_package(speech, monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    monkeypatch.setattr(phones, "_decoder", phones._decoder.__wrapped__)
+    phones.load_decoder.cache_clear()
     with pytest.raises(VcaeError) as caught:
         align_phones(speech, RATE, SENTENCE)
     assert str(caught.value) == "pocketsphinx is not installed; pip install 'vcae[eval]'"

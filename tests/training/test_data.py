@@ -142,7 +142,7 @@ def test_recordings_lie_by_speaker_in_whole_code_frames(prepared):
     assert prepared.labelled.tolist() == [True, True, False]
     assert (prepared.starts % GRID == 0).all()
     assert prepared.starts[-1] == len(prepared.samples)
-    assert prepared.runs.tolist() == prepared.starts[::2].tolist()
+    assert prepared.speaker_starts.tolist() == prepared.starts[::2].tolist()
     assert prepared.hours == pytest.approx(len(prepared.samples) / 16_000 / 3600)
 
 
@@ -154,7 +154,7 @@ def test_every_hop_has_an_f0_and_every_code_frame_a_phone(prepared):
     assert voiced.min() >= 50 and voiced.max() <= 600
 
 
-def test_english_text_becomes_phones_of_what_is_heard():
+def test_english_text_becomes_the_phones_that_are_spoken():
     """More of vowels and nasals is voiced than of fricatives; nothing is known without English text."""
     said = [u for u in folder(VOICES, transcripts=VOICES) if u.text]
     said.append(dataclasses.replace(said[0], speaker="test/silent", text=None))
@@ -309,7 +309,7 @@ LONG = bank_of(ramp(187), ramp(180), labelled=[True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_labels_stay_in_step_with_the_cut(seed):
     batch = drawn(sampler(LONG), seed)
-    run = (LONG.runs[1:] - LONG.runs[:-1])[(batch.speaker < 0).long()][:, None]
+    run = (LONG.speaker_starts[1:] - LONG.speaker_starts[:-1])[(batch.speaker < 0).long()][:, None]
     labelled = batch.speaker >= 0
     speeds = torch.tensor(SPEEDS)[batch.speaker % 9][labelled][:, None]
     at = place(batch.source[labelled, 0])  # (B, N)

@@ -12,7 +12,7 @@ SPEAKERS = F.normalize(noise(3, 12, seed=1), dim=1)
 
 
 @pytest.fixture(params=["mel", "spectrum"])
-def judged(request):
+def scored(request):
     """A seeded discriminator as a function of one tensor, how many resolutions it has, and an input."""
     torch.manual_seed(0)
     if request.param == "mel":
@@ -22,24 +22,24 @@ def judged(request):
     return wav, wav, 3, 0.1 * noise(3, 1, 3210)
 
 
-def test_shapes(judged):
-    _, score, resolutions, x = judged
+def test_shapes(scored):
+    _, score, resolutions, x = scored
     scores, features = score(x)
     assert len(scores) == resolutions and len(features) == 4 * resolutions
     assert all(s.ndim == 2 and len(s) == 3 for s in scores)
     assert all(f.ndim == 4 and len(f) == 3 for f in features)
 
 
-def test_examples_are_judged_apart(judged):
-    _, score, _, x = judged
+def test_examples_are_judged_apart(scored):
+    _, score, _, x = scored
     together, alone = score(x), score(x[:1])
     for a, b in zip([*together[0], *together[1]], [*alone[0], *alone[1]], strict=True):
         assert torch.allclose(a[:1], b, atol=1e-5)
 
 
 @pytest.mark.parametrize("what", ["noise", "silence"])
-def test_gradients_are_finite(judged, what):
-    module, score, _, x = judged
+def test_gradients_are_finite(scored, what):
+    module, score, _, x = scored
     fake = (x if what == "noise" else torch.zeros_like(x)).clone().requires_grad_()
     real = score(noise(*x.shape, seed=5))
     loss = hinge_discriminator(real, score(fake)) + hinge_generator(score(fake))
@@ -49,8 +49,8 @@ def test_gradients_are_finite(judged, what):
         assert p.grad is not None and p.grad.isfinite().all(), name
 
 
-def test_a_few_steps_separate_natural_from_made(judged):
-    module, score, _, x = judged
+def test_a_few_steps_separate_natural_from_made(scored):
+    module, score, _, x = scored
     made = 0.3 * x.roll(1, -1).abs()
     optimiser = torch.optim.Adam(module.parameters(), 5e-3)
     found = []
@@ -63,7 +63,7 @@ def test_a_few_steps_separate_natural_from_made(judged):
     assert found[-1] < 0.8 * found[0]
 
 
-def test_the_mel_is_judged_for_its_speaker():
+def test_the_mel_is_scored_for_its_speaker():
     torch.manual_seed(0)
     discriminator, mel = MelDiscriminator(12, 4), noise(2, 80, 40)
     own, others = discriminator(mel, SPEAKERS[:2]), discriminator(mel, SPEAKERS[1:])

@@ -1,4 +1,4 @@
-"""Speech corpora: what is said by whom in which file, and who may be trained on.
+"""Speech corpora: utterances with speaker and text, and which speakers may be trained on.
 
 A reader (`vcae.corpora.layouts`) takes the folder of one corpus, in the layout in which its makers publish
 it, and lists its utterances. It opens no audio, and the suffix of the audio files does not matter. A speaker

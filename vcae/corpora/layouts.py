@@ -1,8 +1,7 @@
-"""Speech corpora: what was said by whom in which file, and who may be trained on.
+"""Readers of speech corpora: one function for each layout, and the table `READERS`.
 
 A reader takes the folder of one corpus, in the layout in which its makers publish it, and lists its
-utterances; it opens no audio, and the suffix of the audio files does not matter. A speaker who occurs
-in two collections has the same name in both, so that a split by speaker keeps them together.
+utterances. To add a corpus, write a reader and enter it in `READERS`.
 """
 
 import re
@@ -175,7 +174,7 @@ def festvox_ru(root: Path, transcripts: Path | None = None) -> list[Utterance]:
 
 
 def speech_to_intent(root: Path, transcripts: Path | None = None) -> list[Utterance]:
-    """The speech-to-intent benchmark: ``clean/*``, over fifty people, but nobody says who is who."""
+    """The speech-to-intent benchmark: ``clean/*``, over fifty speakers, whose names are not given."""
     texts = _transcripts(transcripts, "speech-to-intent")
     return _sorted(
         _utterance(path, "speech-to-intent", found["id"], found["id"], texts.get(found["id"]), labelled=False)
@@ -246,7 +245,7 @@ def esc10(root: Path, transcripts: Path | None = None) -> list[Utterance]:
 
 
 def folder_per_speaker(root: Path, transcripts: Path | None = None) -> list[Utterance]:
-    """Your own recordings, a folder for each speaker and in it what you like: ``anna/monday/1``.
+    """A user's recordings, any files in a folder for each speaker: ``anna/monday/1``.
 
     The folder's name is the corpus' name. Texts are looked up by file name in ``NAME.tsv``.
     """
@@ -262,7 +261,7 @@ def folder_per_speaker(root: Path, transcripts: Path | None = None) -> list[Utte
 
 
 def folder(root: Path, transcripts: Path | None = None) -> list[Utterance]:
-    """Your own recordings, nobody knows whose: every audio file below ``root`` is its own speaker."""
+    """A user's recordings without speakers: each audio file below ``root`` is a speaker."""
     corpus = root.resolve().name
     texts = _transcripts(transcripts, corpus)
     return _sorted(
@@ -297,10 +296,10 @@ READERS: dict[str, Reader] = {
 def read_corpora(
     root: Path, names: Iterable[str] | None = None, transcripts: Path | None = None
 ) -> list[Utterance]:
-    """Read the corpora that lie in ``root``, each in a folder named as in READERS.
+    """Read the corpora in ``root``, each in a folder named as in READERS.
 
-    ``names`` picks some of them; None reads all that are there. ``transcripts`` is a folder of
-    ``NAME.tsv`` files for texts that a corpus itself does not bring. The order is always the same.
+    ``names`` selects some of them; None reads all that are there. ``transcripts`` is a folder of
+    ``NAME.tsv`` files for texts that a corpus does not contain. The order is always the same.
     Raises CorpusError when a named corpus is unknown or missing, or when there is none at all.
     """
     if names is None:
@@ -316,9 +315,9 @@ def read_corpora(
 
 
 def read_speech(root: Path, corpus: str | None = None, transcripts: Path | None = None) -> list[Utterance]:
-    """Read whatever speech lies in ``root``, as the layout of it tells.
+    """Read the speech in ``root``, by its layout.
 
-    That is the corpus named by ``corpus``, else by the folder itself or the folder above it, else all
+    It is read as the corpus named by ``corpus``, else by the folder itself or the folder above it, else all
     corpora that lie in it by name, else a folder for each speaker. Raises CorpusError.
     """
     if corpus is not None and corpus not in READERS:
@@ -333,9 +332,9 @@ def read_speech(root: Path, corpus: str | None = None, transcripts: Path | None 
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Read texts by id from a table with tabs and a header: ``id text``, and maybe a measure of trust.
+    """Read texts by id from a table with tabs and a header: ``id text``, and perhaps a confidence.
 
-    Of automatic transcripts the doubtful are left out: those with a mean log-probability (``logprob``)
+    Doubtful automatic transcripts are skipped: those with a mean log-probability (``logprob``)
     below -0.6, and those that fewer than two of the speakers' transcripts share (``agree``).
     Raises CorpusError when the file cannot be read as such a table.
     """

@@ -1,4 +1,4 @@
-"""Which phone is spoken when: forced alignment of a recording to its English text.
+"""Phones and their times, by forced alignment of a recording to its English text.
 
 By PocketSphinx (Huggins-Daines et al., ICASSP 2006), whose package carries CMU's acoustic model of American
 English and a dictionary of 126,000 words, both under a BSD licence. Needs the extra `eval`.
@@ -25,12 +25,12 @@ PHONES = (
 
 _RATE = 16_000  # what the acoustic model was trained on
 _HOP = 0.01  # seconds from frame to frame
-_MIDDLE = (0.025625 - _HOP) / 2  # frame t hears a window from t on, so its middle is so much later
+_MIDDLE = (0.025625 - _HOP) / 2  # frame t is of a window that starts at t: its middle is so much later
 # Mean score of a frame, in PocketSphinx' units; 0 is a model that fits best of all. Found on read speech:
 # right texts scored -9 to -29, those of another recording at best -32, if they could be aligned at all.
 _WORST_TEXT = -32.0
-_WORST_WORD = -60.0  # of words, 1 in 70 is below: mostly misheard by whoever wrote the text
-# How an unknown word may sound, letter by letter; a figure is two phones long or so.
+_WORST_WORD = -60.0  # 1 word in 70 is below; most of these are errors of the transcript
+# A guess of how an unknown word sounds, letter by letter; a digit is about two phones long.
 _SOUNDS = {
     "a": "AE",
     "b": "B",
@@ -88,25 +88,25 @@ class _Word(NamedTuple):
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it is unknown, or unlike what is heard."""
+        """Whether it is unknown, or fits the recording badly."""
         return self.name[0] == "?" or (not self.is_filler and self.score < _WORST_WORD * self.frames)
 
 
 def align_phones(samples: Samples, sample_rate: int, text: str) -> list[Phone]:
     """The phones of a recording (N,) in order, of an English text that is spoken in it.
 
-    Of several pronunciations the best fitting is taken. A word that is in no dictionary holds its place with
-    a guess, letter by letter, and is left out, and so is a word that fits badly, as where a transcript is
-    wrong; of their time the list says nothing. It is empty where the text as a whole cannot be aligned.
+    Of several pronunciations the best fitting is taken. The phones of a word that is in no dictionary or that
+    fits badly are not in the list, which has a gap there. The list is empty where the text as a whole cannot
+    be aligned.
     Boundaries are on a grid of 10 ms, and no phone is shorter than 30 ms. Raises VcaeError where PocketSphinx
     is not installed.
     """
-    decoder = _decoder()
-    names = [_known(decoder, word) for word in _words(text)]
+    decoder = load_decoder()
+    names = [_name_of(decoder, word) for word in words_of(text)]
     if all(name[0] == "?" for name in names) or is_silent(samples):
         return []
-    heard = resample(samples, sample_rate, _RATE)
-    words = _align(decoder, names, heard / np.abs(heard).max())
+    audio = resample(samples, sample_rate, _RATE)
+    words = _align(decoder, names, audio / np.abs(audio).max())
     spoken = [word for word in words if not word.is_filler]
     if not spoken or sum(w.score for w in spoken) < _WORST_TEXT * sum(w.frames for w in spoken):
         return []
@@ -123,22 +123,22 @@ def align_phones(samples: Samples, sample_rate: int, text: str) -> list[Phone]:
     ]
 
 
-def _align(decoder: Any, names: list[str], heard: Samples) -> list[_Word]:
-    """The words and fillers of (N,) in [-1, 1]; none where the text does not fit, or not in that time."""
-    pcm = (heard * 32767).astype(np.int16).tobytes()
+def _align(decoder: Any, names: list[str], audio: Samples) -> list[_Word]:
+    """Words and fillers of a recording (N,) in [-1, 1]; none where the text does not fit."""
+    pcm = (audio * 32767).astype(np.int16).tobytes()
 
-    def listen() -> None:
+    def process() -> None:
         decoder.start_utt()
         decoder.process_raw(pcm, full_utt=True)
         decoder.end_utt()
 
     try:
         decoder.set_align_text(" ".join(names))
-        listen()
+        process()
         if decoder.hyp() is None:
             return []
         decoder.set_alignment()  # a second pass, for the phones within the words
-        listen()
+        process()
         alignment = decoder.get_alignment()
     except RuntimeError:
         return []
@@ -150,8 +150,8 @@ def _align(decoder: Any, names: list[str], heard: Samples) -> list[_Word]:
 
 
 @cache
-def _decoder() -> Any:
-    """PocketSphinx without a language model; it takes two seconds to load."""
+def load_decoder() -> Any:
+    """PocketSphinx without a language model. Loads in two seconds. Raises VcaeError without the package."""
     try:
         from pocketsphinx import Decoder
     except ModuleNotFoundError:
@@ -159,18 +159,18 @@ def _decoder() -> Any:
     return Decoder(lm=None, bestpath=False, loglevel="FATAL")
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Words in lower case, without accents or punctuation but for apostrophes."""
     plain = unicodedata.normalize("NFKD", text.lower().replace("\u2019", "'"))
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     return re.findall(r"'?[^\W_]+(?:'[^\W_]+)*'?", plain)
 
 
-def _known(decoder: Any, word: str) -> str:
-    """A word as the decoder knows it; an unknown one begins with a question mark."""
-    for known in (word, word.strip("'")):
-        if decoder.lookup_word(known):
-            return known
+def _name_of(decoder: Any, word: str) -> str:
+    """The decoder's name of a word; that of an unknown word begins with a question mark."""
+    for spelling in (word, word.strip("'")):
+        if decoder.lookup_word(spelling):
+            return spelling
     name = f"?{word}"
     if not decoder.lookup_word(name):
         sounds = [_SOUNDS[letter] for letter in word if letter in _SOUNDS] or ["AH"]

@@ -18,7 +18,7 @@ def split_by_speaker(
 
     ``validation`` is how many speakers go to validation: a number (int), or a share of them (float in
     [0, 1)), rounded. Speakers are drawn by ``seed``; the order of ``utterances`` has no influence.
-    Raises ValueError when nobody would be left to train on.
+    Raises ValueError when no speaker would be left to train on.
     """
     speakers = sorted({utterance.speaker for utterance in utterances})
     count = round(validation * len(speakers)) if isinstance(validation, float) else validation

@@ -30,11 +30,11 @@ HELD_OUT_SPEAKERS: Mapping[str, str] = {
 
 
 class CorpusError(VcaeError):
-    """A corpus that cannot be read. One line that names the folder and says what to do about it."""
+    """A corpus that cannot be read. One line that names the folder and the remedy."""
 
 
 class HeldOutError(VcaeError):
-    """Someone tried to train on speakers who are kept for testing. One line that names them."""
+    """Speakers kept for testing were given for training. One line that names them."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Utterance:
     path: Path
     """The audio file."""
     speaker: str
-    """Who speaks, unique across corpora: ``vctk/p225``. Where no speakers are given, the file itself."""
+    """The speaker, unique across corpora: ``vctk/p225``. Where no speakers are given, the file itself."""
     id: str
     """Name of the recording. In a parallel corpus the same sentence has the same id for every speaker."""
     corpus: str
     """The collection that the file was found in."""
     text: str | None = None
-    """What is said, spelled and cased as the corpus has it; None where unknown."""
+    """The spoken text, spelled and cased as in the corpus; None where unknown."""
     language: str = "en"
     """ISO 639 code; "zxx" for sounds that are not speech."""
     labelled: bool = True
-    """Whether ``speaker`` is a person; False where the corpus does not say who speaks."""
+    """Whether ``speaker`` is a person; False where the corpus does not name speakers."""
     held_out: str | None = None
     """None: may be trained on. Otherwise the set it is kept for, "test" or "development"."""
 

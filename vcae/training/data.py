@@ -53,11 +53,12 @@ class Bank:
     texts: list[str | None]
     hop_length: int = 160
     sample_rate: int = 16_000
-    runs: Tensor = field(init=False)
+    speaker_starts: Tensor = field(init=False)
+    """(S + 1,) first sample of each speaker."""
 
     def __post_init__(self) -> None:
         last = torch.searchsorted(self.speakers, torch.arange(len(self.speaker_names)), right=True)
-        self.runs = torch.cat([self.starts[:1], self.starts[last]])  # (S + 1,) first sample of each speaker
+        self.speaker_starts = torch.cat([self.starts[:1], self.starts[last]])
 
     @property
     def hours(self) -> float:
@@ -86,7 +87,7 @@ class Bank:
 
     def to(self, device: torch.device) -> "Bank":
         """Move the long tensors to a device, in place."""
-        for name in ("samples", "f0", "phones", "runs", "labelled"):
+        for name in ("samples", "f0", "phones", "speaker_starts", "labelled"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
@@ -95,7 +96,7 @@ class Bank:
 
         at_most: prefix of speaker names -> largest share of all draws for these speakers together.
         """
-        shares = (self.runs[1:] - self.runs[:-1]).double().cpu().clamp(min=1) ** power
+        shares = (self.speaker_starts[1:] - self.speaker_starts[:-1]).double().cpu().clamp(min=1) ** power
         shares /= shares.sum()
         groups = [
             (share, torch.tensor([name.startswith(prefix) for name in self.speaker_names]))
@@ -117,8 +118,8 @@ class Bank:
         speaker: (B,). start: (B,) in samples from the speaker's first. rate: (B,) playback speed, by cubic
         interpolation. A cut that reaches the speaker's last sample continues at the first.
         """
-        begin = self.runs[speaker][:, None]
-        run = (self.runs[speaker + 1] - self.runs[speaker])[:, None]
+        begin = self.speaker_starts[speaker][:, None]
+        run = (self.speaker_starts[speaker + 1] - self.speaker_starts[speaker])[:, None]
         at = start[:, None] + torch.arange(length, device=start.device) * rate[:, None].double()  # (B, N)
         whole = at.floor()
         t = (at - whole).float()
@@ -133,8 +134,8 @@ class Bank:
     def labels(self, track: Tensor, speaker: Tensor, start: Tensor, step: Tensor, length: int) -> Tensor:
         """Labels along a cut: `track` is f0 or phones, start and step are in its frames -> (B, length)."""
         hop = len(self.samples) // len(track)
-        begin = self.runs[speaker][:, None] // hop
-        run = ((self.runs[speaker + 1] - self.runs[speaker]) // hop)[:, None]
+        begin = self.speaker_starts[speaker][:, None] // hop
+        run = ((self.speaker_starts[speaker + 1] - self.speaker_starts[speaker]) // hop)[:, None]
         at = start[:, None] + torch.arange(length, device=start.device) * step[:, None]
         return track[begin + at.round().long() % run]
 
@@ -176,7 +177,7 @@ class Sampler:
         which = which.where(which < speeds, 0)  # half the batch keeps speed 1
         rate = self.rates[which]
 
-        run = bank.runs[speaker + 1] - bank.runs[speaker]
+        run = bank.speaker_starts[speaker + 1] - bank.speaker_starts[speaker]
         start = (draws[0] * run // grid) * grid
         source_run = (length * rate).double()
         free = (run - source_run - (other * rate).double()).clamp(min=0)

@@ -31,7 +31,7 @@ class AutoencoderOutput:
     """Codes of a batch, what the decoder makes of them, and the targets; T' = T - delay frames.
 
     reference: log-mel (B, n_mels, R). gain: (B, n_mels, 1), of another microphone. recognised: of the source
-    with that gain. speaker: code of each example's own speaker. decoded_speaker: embedding (B, E) that the
+    with that gain. speaker: code of the source speaker. decoded_speaker: embedding (B, E) that the
     decoder was given. prosody: (B, 3, T') that the decoder was given. reconstructed: the first so many
     examples keep their speaker. target, mel: standardised mels (B, n_mels, T') of source and decoder.
     """
@@ -99,7 +99,7 @@ class AutoencoderStage(Stage[AutoencoderOutput]):
         model, config = self.model, self.model.config
         views = views_of(batch, self.log_mel, self.recogniser, self.config, phase.rng)
         code = model.bottleneck(model.content(views.perturbed))
-        own = speaker = model.speaker.encode(views.reference)
+        source_speaker = speaker = model.speaker.encode(views.reference)
         with torch.no_grad():
             prosody = model.prosody(views.noisy)
         size = first = len(batch.source)
@@ -108,7 +108,7 @@ class AutoencoderStage(Stage[AutoencoderOutput]):
             with torch.no_grad():
                 mean = _mean_f0(model.prosody(views.reference)).roll(1) - _mean_f0(prosody)
                 prosody[first:, 0] += mean[first:, None]
-            speaker = SpeakerCode(*(torch.cat([x[:first], x.roll(1, 0)[first:]]) for x in own))
+            speaker = SpeakerCode(*(torch.cat([x[:first], x.roll(1, 0)[first:]]) for x in source_speaker))
         target = config.mel.standardise(views.target)
         mel, target = in_step(model.decode(code.z, prosody, speaker), target, config.delay)
         return AutoencoderOutput(
@@ -117,7 +117,7 @@ class AutoencoderStage(Stage[AutoencoderOutput]):
             gain=views.gain,
             recognised=views.recognised,
             code=code,
-            speaker=own,
+            speaker=source_speaker,
             decoded_speaker=speaker.embedding,
             prosody=prosody[..., config.delay :],
             reconstructed=first,

@@ -9,7 +9,7 @@ from vcae.training.trainer import Result, Trainer
 COLUMNS = (*("date", "recipe", "stage", "steps", "hours", "minutes", "device", "git", "validation", "out"),)
 
 
-def record(table: Path, recipe: str, trainer: Trainer, result: Result) -> None:
+def append_row(table: Path, recipe: str, trainer: Trainer, result: Result) -> None:
     """Append a row to a table with tabs, and begin it with a head if it is new.
 
     hours: of speech. validation: losses after the last step.
