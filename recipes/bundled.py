@@ -35,7 +35,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from vcae.cli.console import err, in_one_line
+from vcae.cli.console import err, in_one_line, track
 from vcae.corpora.layouts import folder, read_corpora
 from vcae.corpora.splits import split_by_speaker, trainable
 from vcae.errors import VcaeError
@@ -58,7 +58,6 @@ from vcae.training.data import Bank, Sampler
 from vcae.training.devices import fabric_of
 from vcae.training.heads import EncoderHeads
 from vcae.training.labels import find_or_prepare
-from vcae.training.progress import TrackOn
 from vcae.training.recogniser import Recogniser, RecogniserConfig
 from vcae.training.run import Run, phases_of
 from vcae.training.stages.autoencoder import AutoencoderStage
@@ -370,7 +369,7 @@ def banks(recipe: Recipe, out: Path) -> tuple[Bank, Bank]:
     parts = split_by_speaker(found, aside, seed=recipe.validation.seed)
     made = []
     for name, part in zip(("train", "validation"), parts, strict=True):
-        bank, skipped = find_or_prepare(out, name, part, recipe.mel_config, os.cpu_count() or 1, TrackOn(err))
+        bank, skipped = find_or_prepare(out, name, part, recipe.mel_config, os.cpu_count() or 1, track)
         report(skipped)
         made.append(bank.to(fabric_of().device))
     train, validation = made

@@ -14,6 +14,7 @@ PACKAGE = Path(vcae.__file__).parent
 # From the lowest up. Packages, and modules beside them, import only those before them in this list.
 LAYERS = [
     "errors",
+    "progress",
     "files",
     "audio",
     "model",

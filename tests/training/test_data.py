@@ -16,6 +16,7 @@ from rich.console import Console
 
 from vcae import audio
 from vcae.audio import LEVEL, loudness
+from vcae.cli.console import Tracker
 from vcae.corpora.layouts import folder
 from vcae.corpora.phones import PHONES, SILENCE
 from vcae.corpora.utterance import HeldOutError, Utterance
@@ -25,7 +26,6 @@ from vcae.model.config import MelConfig
 from vcae.training.config import SamplerConfig
 from vcae.training.data import Bank, Sampler
 from vcae.training.labels import Prepared, bank_key, find_or_prepare, prepare
-from vcae.training.progress import TrackOn
 
 MEL = MelConfig()
 GRID = 2 * MEL.hop_length
@@ -271,9 +271,9 @@ def test_a_fingerprint_depends_on_the_data(changes):
 
 def test_progress_is_shown_without_a_terminal():
     console = Console(file=io.StringIO())
-    assert list(TrackOn(console, seconds=0)([1, 2, 3], "Reading")) == [1, 2, 3]
+    assert list(Tracker(console, seconds=0)([1, 2, 3], "Reading")) == [1, 2, 3]
     assert console.file.getvalue().splitlines() == [f"Reading: {k} of 3" for k in range(3)]
-    assert list(TrackOn(Console(file=io.StringIO()))(range(3), "Reading")) == [0, 1, 2]
+    assert list(Tracker(Console(file=io.StringIO()))(range(3), "Reading")) == [0, 1, 2]
 
 
 # Cutting

@@ -4,7 +4,7 @@ All waveforms are mono: float32 arrays of shape (N,) with values in [-1, 1]. Fil
 written in blocks, so that memory does not grow with their length (`Recording`, `write_blocks`).
 """
 
-from vcae.audio.blocks import Progress, Samples, concatenate, cut
+from vcae.audio.blocks import Samples, concatenate, cut
 from vcae.audio.level import LEVEL, is_silent, is_sound, loudness, speech_seconds
 from vcae.audio.reader import AUDIO_SUFFIXES, decode, find_audio, read
 from vcae.audio.recording import Recording
@@ -19,7 +19,6 @@ __all__ = [
     "WRITABLE",
     "Audio",
     "AudioError",
-    "Progress",
     "Recording",
     "Resampler",
     "Samples",

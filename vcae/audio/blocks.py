@@ -1,14 +1,12 @@
 """Waveforms in blocks: cut and join."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
-Progress: TypeAlias = Callable[[str, float, float | None], None]
-"""Called during long tasks: name of the task, seconds of audio processed, and their total, if known."""
 
 BLOCK_SIZE = 2**16  # samples decoded or encoded at a time
 

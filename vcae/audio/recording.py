@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vcae.audio.blocks import Progress, Samples, concatenate, cut, split
+from vcae.audio.blocks import Samples, concatenate, cut, split
 from vcae.audio.level import frame_powers, frame_size, is_silent, level_of
 from vcae.audio.reader import checked, decode
 from vcae.audio.resampler import resampled
 from vcae.audio.waveform import Audio
+from vcae.progress import Progress
 
 _SHORT_SECONDS = 600  # recordings up to this length are held in memory
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcae.audio import Progress
 from vcae.cli import console, paths
 from vcae.cli.options import Device, Model, Sources, load_converter
 from vcae.errors import VcaeError
 from vcae.files import check_output, replacing
+from vcae.progress import Progress
 
 
 def embed(

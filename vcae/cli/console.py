@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vcae.audio import Progress
 from vcae.errors import VcaeError
+from vcae.progress import Progress
 
 stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -90,9 +90,29 @@ def for_each(plan: list[tuple[Path, Path]], process: Callable[[Path, Path, Progr
     return failed
 
 
-def track(items: Collection[Any], task: str) -> Iterable[Any]:
-    """Iterate over items with a progress bar."""
-    return rich.progress.track(items, task, console=err, disable=not err.is_terminal, transient=True)
+class Tracker:
+    """A `Track` on a console: a bar on a terminal, else a line every `seconds`."""
+
+    def __init__(self, console: Console, seconds: float = 60.0) -> None:
+        self.console, self.seconds = console, seconds
+
+    def __call__(self, items: Collection[Any], task: str) -> Iterable[Any]:
+        """Yield the items and show the progress."""
+        if self.console.is_terminal:
+            return rich.progress.track(items, task, console=self.console, transient=True)
+        return self._with_lines(items, task)
+
+    def _with_lines(self, items: Collection[Any], task: str) -> Iterator[Any]:
+        shown = time.monotonic()
+        for done, item in enumerate(items):
+            if time.monotonic() - shown >= self.seconds:
+                self.console.print(f"{task}: {done} of {len(items)}", highlight=False, soft_wrap=True)
+                shown = time.monotonic()
+            yield item
+
+
+track = Tracker(err)
+"""The `Track` of the commands and recipes."""
 
 
 def show(rows: list[list[str]]) -> None:

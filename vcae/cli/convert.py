@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from vcae.audio import Progress
 from vcae.cli import console, paths
 from vcae.cli.options import Device, Model, References, Sources, load_converter
+from vcae.progress import Progress
 
 
 def convert(

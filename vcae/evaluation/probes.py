@@ -35,10 +35,10 @@ from vcae.corpora.utterance import Utterance
 from vcae.errors import AudioError, VcaeError
 from vcae.evaluation.metrics.intelligibility import Intelligibility
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
-from vcae.evaluation.progress import Track, untracked
 from vcae.files import check_output, replacing
 from vcae.inference.converter import Converter
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
+from vcae.progress import Track, untracked
 
 Array: TypeAlias = npt.NDArray[Any]
 

@@ -7,12 +7,12 @@ from vcae.audio import is_silent, write
 from vcae.errors import VcaeError
 from vcae.evaluation.metric_set import MetricSet
 from vcae.evaluation.metrics.base import Features
-from vcae.evaluation.progress import Track, untracked
 from vcae.evaluation.report import write_report
 from vcae.evaluation.results import Evaluation, Result
 from vcae.evaluation.systems import EvaluationError, System, Systems, converted_files
 from vcae.evaluation.trials import Trial, read_trials
 from vcae.inference.converter import Converter
+from vcae.progress import Track, untracked
 
 LENGTH_TOLERANCE = 0.1
 """Largest difference between the lengths of conversion and source, as a share of the source's length."""

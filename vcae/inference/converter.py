@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from vcae.audio import (
     LEVEL,
     Audio,
-    Progress,
     Recording,
     Samples,
     concatenate,
@@ -34,6 +33,7 @@ from vcae.model.prosody import F0Statistics, shift
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
+from vcae.progress import Progress
 
 Source: TypeAlias = str | Path | Audio
 """A recording: a file of any sample rate and format, or samples with their rate."""

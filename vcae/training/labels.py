@@ -18,8 +18,8 @@ from vcae.corpora.utterance import Utterance, refuse_held_out
 from vcae.errors import AudioError
 from vcae.model.config import MelConfig
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
+from vcae.progress import Track, untracked
 from vcae.training.data import Bank
-from vcae.training.track import Track, untracked
 
 _VERSION = 1  # to be raised with each change of what `prepare` makes of a recording
 

@@ -1,10 +1,7 @@
-"""Progress on a console: of a training run, and of going through a collection."""
+"""The progress line of a training run."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
 
-import rich.progress
 from rich.console import Console
 from torch import Tensor
 
@@ -49,24 +46,3 @@ class ProgressLine:
 def value_of(x: Tensor | float) -> float:
     """The number in a scalar tensor, or the number itself."""
     return float(x.detach() if isinstance(x, Tensor) else x)
-
-
-class TrackOn:
-    """A `Track` on a console: a bar on a terminal, else a line every `seconds`."""
-
-    def __init__(self, console: Console, seconds: float = 60.0) -> None:
-        self.console, self.seconds = console, seconds
-
-    def __call__(self, items: Collection[Any], task: str) -> Iterable[Any]:
-        """Go through a collection and show how far it is."""
-        if self.console.is_terminal:
-            return rich.progress.track(items, task, console=self.console, transient=True)
-        return self._with_lines(items, task)
-
-    def _with_lines(self, items: Collection[Any], task: str) -> Iterator[Any]:
-        shown = time.monotonic()
-        for done, item in enumerate(items):
-            if time.monotonic() - shown >= self.seconds:
-                self.console.print(f"{task}: {done} of {len(items)}", highlight=False, soft_wrap=True)
-                shown = time.monotonic()
-            yield item
