@@ -5,7 +5,7 @@ written in blocks, so that memory does not grow with their length (`Recording`, 
 """
 
 from vcae.audio.blocks import Samples, concatenate, cut
-from vcae.audio.level import LEVEL, is_silent, is_sound, loudness, speech_seconds
+from vcae.audio.level import LEVEL, gain_to, is_silent, is_sound, loudness, speech_seconds
 from vcae.audio.reader import AUDIO_SUFFIXES, decode, find_audio, read
 from vcae.audio.recording import Recording
 from vcae.audio.resampler import Resampler, resample
@@ -26,6 +26,7 @@ __all__ = [
     "cut",
     "decode",
     "find_audio",
+    "gain_to",
     "is_silent",
     "is_sound",
     "loudness",

@@ -23,6 +23,11 @@ def loudness(samples: Samples, sample_rate: int) -> float:
     return level_of(frame_powers(samples, sample_rate))
 
 
+def gain_to(level: float, target: float = LEVEL) -> float:
+    """Factor on the samples that brings a waveform from one level to another, both in dBFS."""
+    return float(10 ** ((target - level) / 20))
+
+
 def is_silent(samples: Samples) -> bool:
     """Whether all samples of (N,) are below -60 dBFS; true for an empty array."""
     return len(samples) == 0 or bool(max(samples.max(), -samples.min()) < _SILENCE)

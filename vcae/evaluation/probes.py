@@ -29,7 +29,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vcae.audio import LEVEL, Audio, is_silent, loudness, read
+from vcae.audio import Audio, gain_to, is_silent, loudness, read
 from vcae.corpora.phones import SILENCE, align_phones
 from vcae.corpora.utterance import Utterance
 from vcae.errors import AudioError, VcaeError
@@ -347,7 +347,7 @@ class _Extractor:
     @torch.inference_mode()
     def _mel(self, audio: Audio) -> Array:
         """(2 T, n_mels), at the level of the encoders' input."""
-        gain = 10 ** ((LEVEL - loudness(audio.samples, audio.sample_rate)) / 20)
+        gain = gain_to(loudness(audio.samples, audio.sample_rate))
         whole = np.pad(audio.samples, (0, -len(audio.samples) % self._converter.step)) * np.float32(gain)
         wav = torch.from_numpy(whole)[None, None].to(self._converter.device)
         mel: Array = self._converter.log_mel(wav)[0].T.cpu().numpy()

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vcae.audio import (
-    LEVEL,
     Audio,
     Recording,
     Samples,
     concatenate,
     cut,
+    gain_to,
     speech_seconds,
     write_blocks,
 )
@@ -337,7 +337,7 @@ class Converter:
 
     def _pieces(self, recording: Recording) -> Iterator["_Piece"]:
         """A recording, scaled to LEVEL, in pieces of PIECE_SECONDS with the mel of each."""
-        gain = np.float32(10 ** ((LEVEL - recording.level) / 20))
+        gain = np.float32(gain_to(recording.level))
         code, prosody = self.alignment.describing(recording.length)
         stride, cache, start = self.alignment.stride, Cache(), 0  # start: in code frames
         size, remaining = PIECE_SECONDS * self.sample_rate, recording.length

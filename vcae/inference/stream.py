@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vcae.audio import LEVEL, Resampler, Samples, is_sound
+from vcae.audio import LEVEL, Resampler, Samples, gain_to, is_sound
 from vcae.inference.engine import Engine
 from vcae.inference.voice import Voice
 from vcae.model.decoder import SpeakerConditioning
@@ -233,7 +233,7 @@ class LevelTracker:
 
     @property
     def _gain(self) -> float:
-        return 10 ** ((LEVEL - self.level) / 20)
+        return gain_to(self.level)
 
     def gains(self, wav: Samples) -> tuple[Samples, Samples]:
         """Gains before and after the networks, for whole steps of input: (N,) -> 2 x (N,)."""

@@ -63,6 +63,25 @@ def magnitude(spectrum: Tensor) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square() + 1e-20).sqrt()
 
 
+def hertz_to_mel(hertz: Tensor) -> Tensor:
+    """Frequencies in Hz on the mel scale of HTK (Young et al., 2006), of any shape."""
+    return 2595 * torch.log10(1 + hertz / 700)
+
+
+def band_position(hertz: Tensor, config: MelConfig) -> Tensor:
+    """Frequencies in Hz as positions among the bands of a mel, of any shape: k is the centre of band k."""
+    spacing = float(hertz_to_mel(torch.tensor(config.sample_rate / 2))) / (config.n_mels + 1)
+    return hertz_to_mel(hertz) / spacing - 1
+
+
+@cache
+def band_centres(config: MelConfig, device: torch.device) -> Tensor:
+    """Centre frequencies of the bands in Hz, (n_mels,)."""
+    top = 2595 * math.log10(1 + config.sample_rate / 2 / 700)
+    mels = torch.arange(1, config.n_mels + 1) * top / (config.n_mels + 1)
+    return (700 * (10 ** (mels / 2595) - 1)).to(device)
+
+
 @cache
 def cosines(size: int, count: int, device: torch.device) -> Tensor:
     """The first rows of the orthonormal DCT-II, (count, size)."""

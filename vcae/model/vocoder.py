@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vcae.model.config import MelConfig, VocoderConfig
 from vcae.model.harmonics import HarmonicTemplate, pulses
 from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
-from vcae.model.mel import LogMel, cosines, magnitude
+from vcae.model.mel import LogMel, band_position, cosines, magnitude
 from vcae.model.prosody import features
 from vcae.model.state import Cache, with_past
 
@@ -183,14 +183,8 @@ def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:
     """
     level = LogMel(mel).flat.log().unsqueeze(1)
 
-    def to_mel(hertz: Tensor) -> Tensor:
-        return 2595 * torch.log10(1 + hertz / 700)
-
-    top = mel.sample_rate / 2
-    spacing = float(to_mel(torch.tensor(top))) / (mel.n_mels + 1)
-    position = to_mel(torch.linspace(0, top, bins)) / spacing - 1  # in bands
-    position = position.clamp(0, mel.n_mels - 1)
-    return _interpolation(position, mel.n_mels), level
+    position = band_position(torch.linspace(0, mel.sample_rate / 2, bins), mel)
+    return _interpolation(position.clamp(0, mel.n_mels - 1), mel.n_mels), level
 
 
 def _bands(mel: MelConfig, bins: int) -> Tensor:

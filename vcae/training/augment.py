@@ -4,14 +4,13 @@
 """
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vcae.model.config import MelConfig
-from vcae.model.mel import cosines
+from vcae.model.mel import band_centres, band_position, cosines
 from vcae.training.config import MaskConfig, Ranges
 
 
@@ -85,7 +84,7 @@ def equaliser(curve_db: Tensor, bands: int) -> Tensor:
 
 def band_limit(mel: Tensor, low_hz: Tensor, high_hz: Tensor, config: MelConfig) -> Tensor:
     """Attenuate outside two frequencies, by 6 dB a band: (B, n_mels, T), 2 x (B,) -> (B, n_mels, T)."""
-    hertz = _centres(config, mel.device)  # (n_mels,)
+    hertz = band_centres(config, mel.device)  # (n_mels,)
     band = torch.arange(len(hertz), device=mel.device)
     first, last = (torch.bucketize(x, hertz)[:, None] for x in (low_hz, high_hz))  # (B, 1)
     outside = (first - band).clamp(min=0) + (band - last).clamp(min=0)
@@ -121,19 +120,9 @@ def warp(mel: Tensor, pitch: Tensor, envelope: Tensor, config: MelConfig) -> Ten
 
 def _stretch(mel: Tensor, factor: Tensor, config: MelConfig) -> Tensor:
     """Move frequency f to factor * f: (B, n_mels, T), (B,) -> (B, n_mels, T)."""
-    hertz = _centres(config, mel.device)
-    mels = 2595 * torch.log10(1 + hertz / factor[:, None] / 700)  # source of each band, (B, n_mels)
-    spacing = 2595 * torch.log10(1 + hertz[:1] / 700)
-    position = (mels / spacing - 1).clamp(0, len(hertz) - 1.001)
+    hertz = band_centres(config, mel.device) / factor[:, None]  # the source of each band, (B, n_mels)
+    position = band_position(hertz, config).clamp(0, config.n_mels - 1.001)
     below = position.floor().long()
     t = (position - below).unsqueeze(-1)
     index = below.unsqueeze(-1).expand_as(mel)
     return mel.gather(1, index) * (1 - t) + mel.gather(1, index + 1) * t
-
-
-@cache
-def _centres(config: MelConfig, device: torch.device) -> Tensor:
-    """Centre frequencies of the bands in Hz, (n_mels,), evenly spaced in HTK mel."""
-    top = 2595 * math.log10(1 + config.sample_rate / 2 / 700)
-    mels = torch.arange(1, config.n_mels + 1) * top / (config.n_mels + 1)
-    return (700 * (10 ** (mels / 2595) - 1)).to(device)

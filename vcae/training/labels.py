@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vcae.audio import LEVEL, loudness, read
+from vcae.audio import gain_to, loudness, read
 from vcae.corpora.phones import PHONES, align_phones
 from vcae.corpora.utterance import Utterance, refuse_held_out
 from vcae.errors import AudioError
@@ -144,7 +144,7 @@ def _prepare_one(utterance: Utterance, mel: MelConfig) -> _Labelled | str:
     level = loudness(x, mel.sample_rate) if len(x) else -np.inf
     if len(x) < mel.sample_rate // 4 or level < -90:
         return f"{utterance.path}: less than a quarter second of sound"
-    x *= min(10 ** ((LEVEL - level) / 20), 0.99 / float(np.abs(x).max()))
+    x *= min(gain_to(level), 0.99 / float(np.abs(x).max()))
     f0 = f0_labels(x, mel.sample_rate, mel.hop_length)[: len(x) // mel.hop_length]
     phones = np.full(len(x) // (2 * mel.hop_length), -1, dtype=np.int8)
     if utterance.text and utterance.language == "en":

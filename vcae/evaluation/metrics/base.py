@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vcae.audio import Audio, Samples, is_silent, loudness, resample
+from vcae.audio import Audio, Samples, gain_to, is_silent, loudness, resample
 from vcae.errors import VcaeError
 
 Embedding: TypeAlias = npt.NDArray[np.float32]
@@ -130,5 +130,5 @@ def prepare(audio: Audio) -> Samples:
     level = loudness(samples, RATE)
     if is_silent(samples) or isinf(level):
         raise MetricError("silence cannot be evaluated; give a recording of speech")
-    scaled: Samples = (samples * np.float32(10 ** ((SPEECH_LEVEL - level) / 20))).clip(-1, 1)
+    scaled: Samples = (samples * np.float32(gain_to(level, SPEECH_LEVEL))).clip(-1, 1)
     return scaled
