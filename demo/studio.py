@@ -131,7 +131,7 @@ def _pooled(pieces: list[Audio], voices: list[Voice | None]) -> Voice:
     spoken = [(voice, piece.duration) for voice, piece in zip(voices, pieces, strict=True) if voice]
     if not spoken:
         raise VoiceError("the recording: holds no speech; give one of some seconds of a person talking")
-    return Voice.mix(*zip(*spoken, strict=True), pool_pitch=True)
+    return Voice.mix([voice for voice, _ in spoken], [seconds for _, seconds in spoken], pool_pitch=True)
 
 
 class RefusedError(VcaeError):

@@ -26,6 +26,7 @@ two minutes, to see that everything works.
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def main(recipe: Recipe) -> None:
     # A few big corpora of short or accented clips must not crowd out the rest.
     weights = train.speaker_weights(power=0.5, at_most={"speechocean762": 0.25, "speech-to-intent": 0.1})
 
-    def samplers(batch: int, seconds: float, reference: float, speeds: tuple[float, ...]) -> list[Sampler]:
+    def samplers(batch: int, seconds: float, reference: float, speeds: Sequence[float]) -> list[Sampler]:
         return [
             Sampler(train, weights, batch, seconds, reference, speeds),
             Sampler(validation, validation.speaker_weights(), batch, seconds, reference, speeds),
@@ -156,10 +157,10 @@ def main(recipe: Recipe) -> None:
 
     if "vocoder" in recipe.stages:
         sizes = (recipe.vocoder_batch, recipe.vocoder_seconds, recipe.reference_seconds)
-        learn, check = samplers(*sizes, speeds=(1.0,))  # no pseudo-speakers
+        both = samplers(*sizes, speeds=(1.0,))  # no pseudo-speakers
         vocoder = given[1] if given else Vocoder(recipe.vocoder)
-        stages = [VocoderStage(vocoder, s, recipe.adversary_channels) for s in (learn, check)]
-        Trainer(stages[0], recipe.out, recipe.vocoder_training, stages[1]).run()
+        train_stage, check_stage = (VocoderStage(vocoder, s, recipe.adversary_channels) for s in both)
+        Trainer(train_stage, recipe.out, recipe.vocoder_training, check_stage).run()
 
     if recipe.bundle:
         for name in ("autoencoder.safetensors", "vocoder.safetensors"):

@@ -120,7 +120,7 @@ def tab(studio: Studio) -> None:
     def cancel(request: gr.Request) -> None:
         cancelled.add(request.session_hash)
 
-    shown = {"show_progress": "hidden", "api_visibility": "private"}
+    shown: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # Whoever presses again while the picture is still being drawn is heard then.
     later = {**shown, "trigger_mode": "always_last"}
     running = [go.click(run, settings, outputs, **later)]

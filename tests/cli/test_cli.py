@@ -502,15 +502,16 @@ def test_a_failure_while_converting_leaves_what_was_there(vcae_, monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_what_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, width=100)
     clock = itertools.count(step=seconds)
     monkeypatch.setattr(console, "err", terminal)
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with console.Bar() as bar:
         bar.told("reading", 75, None)
         bar.told("converting", 75, 3700)
         bar._bars.refresh()
-    shown = terminal.file.getvalue()
+    shown = written.getvalue()
     assert ("converting 0:01:15 of 1:01:40" in shown) == bool(seconds)
 
 

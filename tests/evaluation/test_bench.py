@@ -9,6 +9,7 @@ import pytest
 from conftest import save_weights
 
 from vcae.audio import loudness
+from vcae.errors import VcaeError
 from vcae.evaluation import bench
 from vcae.evaluation.bench import Bench, Blocks, Speed, signal
 from vcae.inference.checkpoint import load_autoencoder, load_vocoder
@@ -73,7 +74,7 @@ def test_the_signal_is_speech_like_and_always_the_same():
 
 
 def test_a_process_that_fails_is_told():
-    with pytest.raises(bench.VcaeError, match="no such thing"):
+    with pytest.raises(VcaeError, match="no such thing"):
         bench._run("raise SystemExit('no such thing')")
 
 

@@ -203,7 +203,7 @@ def test_what_was_heard_before_is_not_heard_again(trials, tmp_path):
         evaluate(trials, {"identity": identity}, tmp_path / str(k), asked).to_json()["results"]
         for k, asked in enumerate((first, second, third))
     ]
-    asked = [p.alone[0].asked for p in (first, second, third)]
+    asked = [vars(p.alone[0])["asked"] for p in (first, second, third)]
     assert asked == [len({t.source for t in trials}), 0, len(trials)]
     scores = [[r["scores"] for r in run["identity"]] for run in runs]
     assert scores[0] == scores[1] == scores[2]

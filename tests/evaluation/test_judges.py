@@ -28,7 +28,7 @@ from vcae.evaluation.metrics.quality import SignalQuality
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 
 JudgeOf: TypeAlias = Callable[[type[Metric]], Metric]
-Hear: TypeAlias = Callable[[Metric, str], Features]
+Hear: TypeAlias = Callable[..., Features]
 
 PACKAGES = {
     SpeakerSimilarity: ["resemblyzer"],
