@@ -696,6 +696,7 @@ def program(*words, cwd):
     return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
 
+@pytest.mark.slow
 def test_the_program_converts(tmp_path):
     done = program("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -704,6 +705,7 @@ def test_the_program_converts(tmp_path):
     assert 0.01 < np.abs(out.samples).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a process can be stopped on POSIX only")
 def test_a_rehearsal_that_was_stopped_for_a_while_is_soon_in_time_again(tmp_path, weights):
     samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]

@@ -14,6 +14,8 @@ from vcae.evaluation import bench
 from vcae.evaluation.bench import Bench, Blocks, Speed, signal
 from vcae.inference.checkpoint import load_autoencoder, load_vocoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):

@@ -27,6 +27,8 @@ from vcae.evaluation.metrics.pitch import Intonation
 from vcae.evaluation.metrics.quality import SignalQuality
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 
+pytestmark = pytest.mark.slow
+
 JudgeOf: TypeAlias = Callable[[type[Metric]], Metric]
 Hear: TypeAlias = Callable[..., Features]
 

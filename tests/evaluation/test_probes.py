@@ -349,6 +349,7 @@ def result(folder, transcripts, converter) -> Probes:
     return probe(read_speech(folder, transcripts=transcripts), converter)
 
 
+@pytest.mark.slow
 def test_probing_real_speech(result):
     assert (result.speakers, result.utterances, result.aligned) == (3, 6, 6)
     assert result.seconds == pytest.approx(13.057, abs=0.01)
@@ -367,11 +368,13 @@ def test_probing_real_speech(result):
     assert result.resemblyzer.eer < 0.2  # a good metric of these
 
 
+@pytest.mark.slow
 def test_probing_again_gives_the_same(result, folder, transcripts, converter):
     utterances = read_speech(folder, transcripts=transcripts)
     assert probe(utterances[::-1], converter) == result
 
 
+@pytest.mark.slow
 def test_a_report_in_json(result, tmp_path):
     result.write(tmp_path / "probes.json")
     assert json.loads((tmp_path / "probes.json").read_text()) == asdict(result)
@@ -386,6 +389,7 @@ def printed(result: Probes) -> str:
     return capture.get()
 
 
+@pytest.mark.slow
 def test_a_report_in_words(result):
     shown = printed(result)
     assert "3 speakers, 6 utterances, 13 s" in shown
@@ -394,6 +398,7 @@ def test_a_report_in_words(result):
     assert f"{result.speaker_linear.share:.2f}" in shown
 
 
+@pytest.mark.slow
 def test_phones_are_left_out_where_nobody_speaks_english(folder, transcripts, converter):
     utterances = read_speech(folder, transcripts=transcripts)
     result = probe([replace(each, language="nl") for each in utterances], converter)
@@ -403,6 +408,7 @@ def test_phones_are_left_out_where_nobody_speaks_english(folder, transcripts, co
     assert result.speaker_linear.mel > 0.5
 
 
+@pytest.mark.slow
 def test_words_are_heard_only_where_there_is_no_text(folder, transcripts, converter, monkeypatch):
     features = []
 
@@ -441,6 +447,7 @@ def vcae_probe(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_command(vcae_probe, folder, transcripts, tmp_path):
     """One bad file is told, the rest is probed."""
     mine = shutil.copytree(folder, tmp_path / "clips")

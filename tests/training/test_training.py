@@ -33,6 +33,8 @@ from vcae.training.stages.recogniser import RecogniserStage
 from vcae.training.stages.vocoder import VocoderStage
 from vcae.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FEW = TrainConfig(steps=7, warm_up=2, log_steps=1, validate_steps=7, validate_batches=1)
 HERE = Path(__file__).parent
@@ -609,6 +611,7 @@ def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(stopped):
 # On a GPU
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; this machine has none")
 @pytest.mark.parametrize("name", STAGES)
 def test_a_step_in_bfloat16_on_the_gpu(name, tmp_path):
