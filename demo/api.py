@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import gradio as gr
 
-from vcae import VcaeError
+from vcae import Audio, VcaeError
 
 from .studio import MAX_REFERENCE, SAMPLES, Studio, keep
 from .widgets.picker import OWN, chosen
@@ -48,7 +49,7 @@ def endpoints(studio: Studio) -> None:
             recording = studio.read(source)
             target, _ = chosen(studio, OWN if references else voice, references, None, consent)
             *_, converted = studio.convert(recording, target, pitch_shift, strength)
-            return keep(converted, "converted.wav")
+            return keep(cast(Audio, converted), "converted.wav")
 
     def embed(recording: str) -> list[float]:
         """The speaker code of a recording, at unit norm: the dot product of two codes is their cosine.

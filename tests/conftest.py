@@ -56,6 +56,14 @@ def save_weights(folder: Path, config: AutoencoderConfig = TINY) -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for the fixture `browser`."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture
 def tiny() -> AutoencoderConfig:
     return TINY

@@ -120,7 +120,7 @@ def tab(studio: Studio) -> None:
     def cancel(request: gr.Request) -> None:
         cancelled.add(request.session_hash)
 
-    shown = {"show_progress": "hidden", "api_visibility": "private"}
+    shown: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # A click while the picture is being drawn takes effect afterwards.
     later = {**shown, "trigger_mode": "always_last"}
     running = [go.click(run, settings, outputs, **later)]

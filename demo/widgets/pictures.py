@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def heat(values: Array, seconds: float, low: float, high: float) -> str:
     return image(rgb[::-1], seconds)
 
 
-def image(rgb: Array, seconds: float, smooth: bool = True) -> str:
+def image(rgb: NDArray[np.floating[Any]], seconds: float, smooth: bool = True) -> str:
     """An image of (height, T, 3), 0 to 255, stretched over `seconds` and the height of the row."""
     file = io.BytesIO()
     Image.fromarray(rgb.astype(np.uint8)).save(file, "PNG")
@@ -128,7 +129,7 @@ def _thin(values: Array) -> Array:
     """Reduce (bands, T) to at most COLUMNS columns, by averaging."""
     edges = np.linspace(0, values.shape[1], min(COLUMNS, values.shape[1]) + 1).astype(int)[:-1]
     counts = np.diff([*edges, values.shape[1]])
-    thin: Array = np.add.reduceat(values, edges, axis=1) / counts
+    thin: NDArray[np.floating[Any]] = np.add.reduceat(values, edges, axis=1) / counts
     return thin
 
 

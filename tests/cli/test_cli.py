@@ -547,15 +547,16 @@ def test_a_failure_while_converting_keeps_the_older_file(vcae_, monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_a_file_that_takes_longer_than_two_seconds_has_a_bar(monkeypatch, seconds):
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, width=100)
     clock = itertools.count(step=seconds)
     monkeypatch.setattr(console, "err", terminal)
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with console.Bar() as bar:
         bar.update("reading", 75, None)
         bar.update("converting", 75, 3700)
         bar._bars.refresh()
-    shown = terminal.file.getvalue()
+    shown = written.getvalue()
     assert ("converting 0:01:15 of 1:01:40" in shown) == bool(seconds)
 
 
@@ -744,6 +745,7 @@ def program(*words, cwd):
     return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
 
+@pytest.mark.slow
 def test_the_program_converts(tmp_path):
     done = program("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -752,6 +754,7 @@ def test_the_program_converts(tmp_path):
     assert 0.01 < np.abs(out.samples).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a process can be stopped on POSIX only")
 def test_a_stream_that_was_paused_recovers_its_latency(tmp_path, weights):
     samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]

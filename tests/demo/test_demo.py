@@ -19,6 +19,8 @@ import vcae
 from vcae import Audio, Voice, audio
 from vcae.cli import main as cli
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect

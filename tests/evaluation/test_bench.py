@@ -13,6 +13,8 @@ from vcae.errors import VcaeError
 from vcae.evaluation.bench import Bench, Blocks, Speed, measure_speed, run_script, signal
 from vcae.inference.checkpoint import load_autoencoder, load_vocoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):

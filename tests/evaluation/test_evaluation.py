@@ -204,7 +204,7 @@ def test_cached_features_are_not_computed_again(trials, tmp_path):
         evaluate(trials, {"identity": identity}, tmp_path / str(k), metric_set).to_json()["results"]
         for k, metric_set in enumerate((first, second, third))
     ]
-    computed = [each.reference_free[0].computed for each in (first, second, third)]
+    computed = [vars(each.reference_free[0])["computed"] for each in (first, second, third)]
     assert computed == [len({t.source for t in trials}), 0, len(trials)]
     scores = [[r["scores"] for r in run["identity"]] for run in runs]
     assert scores[0] == scores[1] == scores[2]

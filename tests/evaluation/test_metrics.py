@@ -27,8 +27,10 @@ from vcae.evaluation.metrics.pitch import Intonation
 from vcae.evaluation.metrics.quality import SignalQuality
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 
+pytestmark = pytest.mark.slow
+
 MetricOf: TypeAlias = Callable[[type[Metric]], Metric]
-FeaturesOf: TypeAlias = Callable[[Metric, str], Features]
+FeaturesOf: TypeAlias = Callable[..., Features]
 
 PACKAGES = {
     SpeakerSimilarity: ["resemblyzer"],

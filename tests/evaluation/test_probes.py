@@ -354,6 +354,7 @@ def result(folder, transcripts, converter) -> Probes:
     return probe(read_speech(folder, transcripts=transcripts), converter)
 
 
+@pytest.mark.slow
 def test_probing_real_speech(result):
     assert (result.speakers, result.utterances, result.aligned) == (3, 6, 6)
     assert result.seconds == pytest.approx(13.057, abs=0.01)
@@ -372,11 +373,13 @@ def test_probing_real_speech(result):
     assert result.resemblyzer.eer < 0.2  # Resemblyzer separates these speakers well
 
 
+@pytest.mark.slow
 def test_probing_again_gives_the_same(result, folder, transcripts, converter):
     utterances = read_speech(folder, transcripts=transcripts)
     assert probe(utterances[::-1], converter) == result
 
 
+@pytest.mark.slow
 def test_a_report_in_json(result, tmp_path):
     result.write(tmp_path / "probes.json")
     assert json.loads((tmp_path / "probes.json").read_text()) == asdict(result)
@@ -391,6 +394,7 @@ def printed(result: Probes) -> str:
     return capture.get()
 
 
+@pytest.mark.slow
 def test_a_table_for_the_console(result):
     shown = printed(result)
     assert "3 speakers, 6 utterances, 13 s" in shown
@@ -399,6 +403,7 @@ def test_a_table_for_the_console(result):
     assert f"{result.speaker_linear.leakage:.2f}" in shown
 
 
+@pytest.mark.slow
 def test_there_are_no_phone_probes_without_english(folder, transcripts, converter):
     utterances = read_speech(folder, transcripts=transcripts)
     result = probe([replace(each, language="nl") for each in utterances], converter)
@@ -408,6 +413,7 @@ def test_there_are_no_phone_probes_without_english(folder, transcripts, converte
     assert result.speaker_linear.mel > 0.5
 
 
+@pytest.mark.slow
 def test_only_utterances_without_text_are_transcribed(folder, transcripts, converter, monkeypatch):
     transcribed = []
 
@@ -446,6 +452,7 @@ def vcae_probe(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_command(vcae_probe, folder, transcripts, tmp_path):
     """Bad files are reported, the rest is probed."""
     mine = shutil.copytree(folder, tmp_path / "clips")

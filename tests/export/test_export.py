@@ -25,6 +25,8 @@ from vcae.model.layers import Stack
 from vcae.model.speaker import SpeakerCode
 from vcae.model.vocoder import Vocoder
 
+pytestmark = pytest.mark.slow
+
 REASON = "exporting needs the extra `export`"
 onnxruntime = pytest.importorskip("onnxruntime", reason=REASON)
 export = pytest.importorskip("vcae.export.onnx", reason=REASON)

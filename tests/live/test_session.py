@@ -175,7 +175,7 @@ def test_the_delay_is_in_seconds_at_any_rates(rates):
         def feed(self, samples):
             return np.zeros(len(samples) * rates[1] // rates[0], np.float32)
 
-    session = LiveSession(Stretch(), *rates, JITTER_BUFFER)
+    session = LiveSession(Stretch(), rates[0], rates[1], JITTER_BUFFER)
     for _ in range(200):
         session.capture(np.zeros(rates[0] // 50, np.float32))
         session.convert(0)

@@ -46,6 +46,7 @@ def toy(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_toy_recipe_makes_weights_that_convert(toy):
     for stage in STAGES:
         assert (toy / f"{stage}.ckpt").is_file()
@@ -53,6 +54,7 @@ def test_the_toy_recipe_makes_weights_that_convert(toy):
     assert out.duration > 3
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(toy):
     before = {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")}
     done = run(sys.executable, "recipes/bundled.py", "--tiny", "--out", toy, "--stages", "vocoder")
@@ -61,6 +63,7 @@ def test_what_is_done_is_not_done_again(toy):
     assert {p: p.stat().st_mtime_ns for p in toy.glob("*.bank")} == before
 
 
+@pytest.mark.slow
 def test_training_begins_with_the_weights_that_it_is_given(toy, tmp_path):
     import bundled
 
@@ -208,6 +211,7 @@ def test_an_autoencoder_without_a_teacher_is_refused_in_one_line(tmp_path):
     assert not list(tmp_path.glob("*.bank"))  # before anything is read
 
 
+@pytest.mark.slow
 def test_the_curves_are_drawn(toy, tmp_path):
     done = run(sys.executable, "recipes/curves.py", toy, "--out", tmp_path / "curves.png")
     assert done.returncode == 0, done.stderr
@@ -341,6 +345,7 @@ def blocks() -> list[str]:
     return [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_first_command_converts(tmp_path):
     """What follows the installation, word by word; the output goes elsewhere."""
     (convert,) = [part.strip() for part in blocks()[0].split("&&") if "vcae convert" in part]

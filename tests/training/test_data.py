@@ -270,9 +270,9 @@ def test_a_fingerprint_depends_on_the_data(changes):
 
 
 def test_progress_is_shown_without_a_terminal():
-    console = Console(file=io.StringIO())
-    assert list(Tracker(console, seconds=0)([1, 2, 3], "Reading")) == [1, 2, 3]
-    assert console.file.getvalue().splitlines() == [f"Reading: {k} of 3" for k in range(3)]
+    written = io.StringIO()
+    assert list(Tracker(Console(file=written), seconds=0)([1, 2, 3], "Reading")) == [1, 2, 3]
+    assert written.getvalue().splitlines() == [f"Reading: {k} of 3" for k in range(3)]
     assert list(Tracker(Console(file=io.StringIO()))(range(3), "Reading")) == [0, 1, 2]
 
 

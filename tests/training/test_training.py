@@ -47,6 +47,8 @@ from vcae.training.stages.views import envelope
 from vcae.training.stages.vocoder import VocoderStage
 from vcae.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FEW = TrainConfig(steps=7, warm_up=2, log_steps=1, validate_steps=7, validate_batches=1)
 HERE = Path(__file__).parent
@@ -580,8 +582,9 @@ def child(name: str, folder: str, steps: int, at: int | None = None, where: str 
         losses = stage.generator_losses
         stage.generator_losses = lambda out, phase: (die(), losses(out, phase))[1]
     elif where == "write":
-        write = vcae.files.save_file
-        vcae.files.save_file = lambda *given: (Path(given[1]).touch(), die(), write(*given))
+        write = vcae.files.save_file  # type: ignore[attr-defined]
+        patched = lambda *given: (Path(given[1]).touch(), die(), write(*given))  # noqa: E731
+        vcae.files.save_file = patched  # type: ignore[attr-defined]
     trainer.run()
 
 
@@ -780,8 +783,8 @@ def test_there_is_no_revision_without_git(monkeypatch):
     "options", [{"learning_rate": 0.1}, {"seed": 1}, {"decay": 0.5}, {"betas": (0.9, 0.99)}]
 )
 def test_a_run_with_other_training_settings_is_refused(options, stopped):
-    (name, value), path = *options.items(), stopped
-    message = refused(autoencoder_stage(), path, **options)
+    ((name, value),) = options.items()
+    message = refused(autoencoder_stage(), stopped, **options)
     before = json.loads(json.dumps(getattr(FEW, name)))
     assert f"training.{name} was {before}, is {list(value) if isinstance(value, tuple) else value}" in message
 
@@ -819,6 +822,7 @@ def test_differences_are_named():
 # On a GPU
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; this machine has none")
 @pytest.mark.parametrize("name", STAGES)
 def test_a_step_in_bfloat16_on_the_gpu(name, tmp_path):
