@@ -58,7 +58,8 @@ class TensorFunction(nn.Module):
 class Traced:
     """A network for inputs of the shapes of an example, run by TorchScript: without Python between its parts.
 
-    Where there is little to compute, that takes half of the time. The weights stay as they are now.
+    Where there is little to compute, that takes two thirds of the time. The weights stay as they are now.
+    torch deprecates TorchScript. A torch without it runs the network as it is, with oneDNN off all the same.
     """
 
     @torch.no_grad()
@@ -70,9 +71,11 @@ class Traced:
         begin = network.keep_cache(inputs)
         self._begin = dict(zip(network.owners, begin.values(), strict=True))
         example = (*inputs.values(), *begin.values())
-        with warnings.catch_warnings(action="ignore"):  # of what depends on a shape, which stays the same
-            graph: Any = torch.jit.trace(network, example, check_trace=False)
-        self._graph: Any = torch.jit.freeze(graph)
+        self._graph: Any = network
+        if hasattr(torch.jit, "trace") and hasattr(torch.jit, "freeze"):
+            # Ignored: that TorchScript is deprecated, and what depends on a shape, which stays the same.
+            with warnings.catch_warnings(action="ignore"):
+                self._graph = torch.jit.freeze(torch.jit.trace(network, example, check_trace=False))
         for _ in range(3):  # the first times, it is still being optimised
             self._graph(*example)
 
