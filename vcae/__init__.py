@@ -21,7 +21,7 @@ from vcae.model.config import PRESETS, AutoencoderConfig, MelConfig, VocoderConf
 from vcae.model.mel import LogMel
 from vcae.model.vocoder import Vocoder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "PRESETS",
