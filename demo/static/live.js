@@ -8,7 +8,7 @@ registerProcessor("live", class extends AudioWorkletProcessor {
   constructor() {
     super();
     this.block = new Float32Array(Math.round(0.04 * sampleRate));
-    this.filled = this.sent = this.played = this.ready = this.dropouts = 0;
+    this.filled = this.sent = this.played = this.ready = this.underruns = 0;
     this.queue = [];
     this.playing = false;
     this.cushion = 0.03 * sampleRate;  // samples that must be ready before playback starts
@@ -29,7 +29,7 @@ registerProcessor("live", class extends AudioWorkletProcessor {
     if (!this.playing && this.ready >= this.cushion) this.playing = true;
     if (this.playing && this.ready < spoken.length) {
       this.playing = false;
-      this.dropouts += 1;
+      this.underruns += 1;
       this.cushion = Math.min(1.5 * this.cushion, 0.3 * sampleRate);
     }
     if (this.playing) this.take(spoken.length, spoken);
@@ -38,7 +38,7 @@ registerProcessor("live", class extends AudioWorkletProcessor {
       for (const sample of samples) this.loudest[i] = Math.max(this.loudest[i], Math.abs(sample));
     this.sent += heard.length;
     if (this.sent % (64 * 128) === 0) {
-      this.port.postMessage({ latency: (this.sent - this.played) / sampleRate, dropouts: this.dropouts,
+      this.port.postMessage({ latency: (this.sent - this.played) / sampleRate, underruns: this.underruns,
                               playing: this.playing, loudest: this.loudest });
       this.loudest = [0, 0];
     }
@@ -146,7 +146,7 @@ window.live = {
         part("latency").textContent = `${Math.round(1000 * (data.latency + devices))} ms`;
         part("detail").textContent =
           `from mouth to ear; ${Math.round(1000 * devices)} of them microphone and loudspeaker, as far as the ` +
-          `browser knows. ${data.dropouts} dropouts.`;
+          `browser knows. ${data.underruns} underruns.`;
       }
       part("in").value = Math.sqrt(data.loudest[0]);
       part("out").value = Math.sqrt(data.loudest[1]);

@@ -555,7 +555,7 @@ def test_a_file_that_takes_longer_than_two_seconds_has_a_bar(monkeypatch, second
     with console.Bar() as bar:
         bar.update("reading", 75, None)
         bar.update("converting", 75, 3700)
-        bar._bars.refresh()
+        bar.bars.refresh()
     shown = written.getvalue()
     assert ("converting 0:01:15 of 1:01:40" in shown) == bool(seconds)
 

@@ -206,7 +206,7 @@ def test_codes_of_vector_quantisation_are_exported(tmp_path):
     converter = Converter(auto, seeded(Vocoder, TINY_VOCODER))
     network = export.networks(converter)["content"]
     with torch.no_grad():
-        export._write(tmp_path / "vq.onnx", network, network.zeros(export.shapes(TINY, 100)))
+        export.write_graph(tmp_path / "vq.onnx", network, network.zeros(export.shapes(TINY, 100)))
     x = example_inputs(200)
     (z,) = onnxruntime.InferenceSession(tmp_path / "vq.onnx").run(None, {"mel": x["mel"].numpy()})
     np.testing.assert_allclose(z, by_torch(converter, "content", x)[0], atol=1e-5)
@@ -412,7 +412,7 @@ def test_a_failure_leaves_no_files(vcae_export, monkeypatch, error):
         path.touch()
         raise error
 
-    monkeypatch.setattr(export, "_write", fail)
+    monkeypatch.setattr(export, "write_graph", fail)
     code, stderr = vcae_export("--onnx", "graphs")
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
     assert len(stderr) == (0 if isinstance(error, KeyboardInterrupt) else 1)

@@ -39,33 +39,31 @@ class Bar:
 
     def __init__(self, files: int = 1) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._bars = rich.progress.Progress(
-            *columns, console=err, transient=True, disable=not err.is_terminal
-        )
-        self._files = self._bars.add_task("files", total=files, visible=files > 1)
-        self._position = self._bars.add_task("", visible=False)
+        self.bars = rich.progress.Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+        self._files = self.bars.add_task("files", total=files, visible=files > 1)
+        self._position = self.bars.add_task("", visible=False)
 
     def __enter__(self) -> "Bar":
-        self._bars.start()
+        self.bars.start()
         self._started = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self.bars.stop()
 
     def update(self, task: str, seconds: float, total: float | None) -> None:
         """Show the position in a recording, in seconds; a `Progress`."""
         position = f"{task} {timedelta(seconds=int(seconds))}"
         position += f" of {timedelta(seconds=int(total))}" if total else ""
         visible = time.monotonic() - self._started > 2
-        self._bars.update(
+        self.bars.update(
             self._position, description=position, completed=seconds, total=total, visible=visible
         )
 
     def finish_file(self) -> None:
         """Show that a file is done."""
-        self._bars.advance(self._files)
-        self._bars.update(self._position, visible=False)
+        self.bars.advance(self._files)
+        self.bars.update(self._position, visible=False)
         self._started = time.monotonic()
 
 

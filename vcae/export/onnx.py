@@ -56,12 +56,12 @@ def export_onnx(converter: Converter, folder: Path) -> None:
     with new_folder(folder) as unfinished, torch.no_grad(), _quiet():
         for name, network in networks(converter).items():
             inputs = network.zeros(shapes(config, 4096))
-            _write(unfinished / f"{name}.onnx", network, inputs, any_length)
+            write_graph(unfinished / f"{name}.onnx", network, inputs, any_length)
             two_frames = network.zeros(shapes(config, 1))
             initial_cache = network.keep_cache(two_frames)
             if initial_cache:
                 path = unfinished / f"{name}_stream.onnx"
-                _write(path, network, two_frames | initial_cache)
+                write_graph(path, network, two_frames | initial_cache)
                 arrays: dict[str, Any] = {key: x.numpy() for key, x in initial_cache.items()}
                 np.savez(path.with_suffix(".npz"), **arrays)
         (unfinished / "manifest.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -122,7 +122,7 @@ def networks(converter: Converter) -> dict[str, TensorFunction]:
     }
 
 
-def _write(
+def write_graph(
     path: Path,
     network: TensorFunction,
     inputs: dict[str, Tensor],

@@ -69,6 +69,11 @@ class LiveSession:
             self._peaks[0] = max(self._peaks[0], _peak(samples))
             self._lock.notify_all()
 
+    @property
+    def backlog(self) -> float:
+        """Seconds of captured sound that wait to be converted."""
+        return sum(map(len, self._waiting)) / self.sample_rate
+
     def play(self, count: int) -> Samples:
         """Return the next samples for the loudspeaker: (count,)."""
         with self._lock:
