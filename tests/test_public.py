@@ -101,6 +101,14 @@ def test_the_readme_has_a_speaker_encoder(vc):
     assert embedding[0].numpy() @ vc.embed(WOMAN) > 0.99
 
 
+def test_there_is_a_content_encoder(vc):
+    encoder = vcae.ContentEncoder.from_pretrained()
+    assert isinstance(encoder, vcae.ContentEncoder) and not encoder.training
+    mel = torch.zeros(1, 80, 8)
+    with torch.inference_mode():
+        assert torch.equal(encoder(mel), vc.autoencoder.content(mel))
+
+
 def test_the_bundled_weights_are_of_the_16k_preset_and_within_budget(vc):
     assert vc.autoencoder.config.mel == vc.vocoder.config.mel == vcae.PRESETS["16k"]
     assert not vc.autoencoder.bottleneck.discrete
