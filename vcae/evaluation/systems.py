@@ -16,6 +16,7 @@ from vcae.audio import Audio, find_audio, read
 from vcae.errors import VcaeError
 from vcae.evaluation.trials import Trial
 from vcae.inference.converter import Converter
+from vcae.model.alignment import in_step
 from vcae.model.vocoder import griffin_lim
 
 System: TypeAlias = Callable[[Trial], Audio]
@@ -90,11 +91,9 @@ class Systems:
     def vocoder(self, trial: Trial) -> Audio:
         """Copy synthesis: the mel of the source through the vocoder."""
         audio, mel = self._mel(trial)
-        late = self.converter.autoencoder.config.delay
-        prosody = self.converter.autoencoder.prosody(mel)[..., late:]  # in step with the mel
-        wav = self.converter.vocoder(mel[..., : prosody.shape[-1]], prosody)[
-            0, 0, self.converter.vocoder.delay :
-        ]
+        alignment = self.converter.alignment
+        prosody, mel = in_step(self.converter.autoencoder.prosody(mel), mel, alignment.look_ahead)
+        wav = self.converter.vocoder(mel, prosody)[0, 0, alignment.vocoder_delay :]
         return Audio(wav[: len(audio.samples)].cpu().numpy(), audio.sample_rate)
 
     @torch.inference_mode()
