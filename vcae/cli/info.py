@@ -18,7 +18,7 @@ def info(model: Positional[Path | None] = None, json: bool = False) -> None:
 
     Args:
         model: a folder that training wrote, or one file of it; default: the bundled weights
-        json: print JSON instead of a table
+        json: print JSON instead of a table, with the settings of all earlier phases
     """
     folder = BUNDLED if model is None else model
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else [folder]
@@ -39,8 +39,10 @@ def info(model: Positional[Path | None] = None, json: bool = False) -> None:
 
 
 def _flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested entries as pairs of dotted name and value."""
+    """Nested entries as pairs of dotted name and value, without the settings of earlier phases."""
     for key, value in entries.items():
+        if key == "settings":
+            continue
         if isinstance(value, list) and any(isinstance(each, dict) for each in value):
             value = {str(number): each for number, each in enumerate(value, start=1)}
         if isinstance(value, dict):
