@@ -240,7 +240,9 @@ class Converter:
 
     def embed(self, source: Source, progress: Progress | None = None) -> Samples:
         """Speaker embedding of a recording: (E,), unit norm. Raises AudioError."""
-        embedding: Samples = self._voice_in(self._recording(source, progress)).embedding.numpy()
+        embedding: Samples = self._voice_in(
+            self._recording(source, progress), with_prosody=False
+        ).embedding.numpy()
         return embedding
 
     @torch.inference_mode()
@@ -358,10 +360,11 @@ class Converter:
             if analysis.with_codes:
                 code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
                 analysis.z.append(code.z[0, :, piece.code_frames].cpu())
-            prosody = self.autoencoder.prosody(piece.mel, cache)[..., piece.prosody_frames]
-            if analysis.with_codes:
-                analysis.prosody.append(prosody[0].cpu())
-            analysis.f0 += F0Statistics.of(prosody)
+            if analysis.with_prosody:
+                prosody = self.autoencoder.prosody(piece.mel, cache)[..., piece.prosody_frames]
+                analysis.f0 += F0Statistics.of(prosody)
+                if analysis.with_codes:
+                    analysis.prosody.append(prosody[0].cpu())
             # The speaker encoder needs at least a step.
             wav = nn.functional.pad(piece.wav, (0, max(0, self.step - piece.wav.shape[-1])))
             speaker = self.engine.speaker(wav)
@@ -372,8 +375,8 @@ class Converter:
             analysis.seconds.append(0.01 + seconds)  # a piece without speech counts a little
             yield np.zeros(0, dtype=np.float32)
 
-    def _voice_in(self, recording: Recording) -> Voice:
-        analysis = _Analysis()
+    def _voice_in(self, recording: Recording, with_prosody: bool = True) -> Voice:
+        analysis = _Analysis(with_prosody)
         for _ in self._analyse(recording, analysis):
             pass
         return analysis.voice
@@ -401,8 +404,12 @@ class _Piece(NamedTuple):
 
 @dataclass
 class _Analysis:
-    """Results for the pieces of a recording so far; content and prosody only if `with_codes`."""
+    """Results for the pieces of a recording so far.
 
+    with_prosody: F0 statistics too. with_codes: the content code and the prosody themselves, too.
+    """
+
+    with_prosody: bool = True
     with_codes: bool = False
     z: list[Tensor] = field(default_factory=list)  # (D, T) each
     prosody: list[Tensor] = field(default_factory=list)  # (3, P) each
