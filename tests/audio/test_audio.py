@@ -247,7 +247,7 @@ def test_non_finite_samples_are_not_written(tmp_path):
 
 def test_audio_must_be_mono_with_a_rate():
     with pytest.raises(ValueError, match="shape"):
-        Audio(np.zeros((2, 10), np.float32), 16000)
+        Audio(np.zeros((20, 10), np.float32), 16000)
     with pytest.raises(ValueError, match="positive"):
         Audio(np.zeros(10, np.float32), 0)
 

@@ -10,6 +10,7 @@ from vcae.audio.level import frame_powers, frame_size, is_silent, level_of
 from vcae.audio.reader import checked, decode
 from vcae.audio.resampler import resampled
 from vcae.audio.waveform import Audio
+from vcae.errors import AudioError
 from vcae.progress import Progress
 
 _SHORT_SECONDS = 600  # recordings up to this length are held in memory
@@ -32,6 +33,11 @@ class Recording:
     def __init__(
         self, source: str | Path | Audio, sample_rate: int, progress: Progress | None = None
     ) -> None:
+        if not isinstance(source, str | Path | Audio):
+            raise AudioError(
+                f"a recording cannot be of type {type(source).__name__}; "
+                "give the path of a file, or vcae.Audio(samples, sample_rate)"
+            )
         self.name = "the recording" if isinstance(source, Audio) else str(source)
         self.sample_rate = sample_rate
         self._source, self._progress = source, progress
