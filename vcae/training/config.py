@@ -128,6 +128,84 @@ class MaskConfig:
     """Largest width of a mask over frames."""
 
 
+@dataclass(frozen=True)
+class RoomConfig:
+    """Ranges of simulated rooms; pairs are (low, high)."""
+
+    share: float = 0.25
+    """Share of the examples with reverberation."""
+    decay: tuple[float, float] = (0.15, 0.8)
+    """Reverberation time T60 in seconds."""
+    ratio_db: tuple[float, float] = (-3.0, 12.0)
+    """Energy of the direct sound over that of the reverberation."""
+    delay: tuple[float, float] = (0.002, 0.022)
+    """Seconds from the direct sound to the first reflection."""
+    seconds: float = 0.6
+    """Longest impulse response."""
+
+
+# Labels by teachers
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """Clusters and principal components of the features of a Whisper encoder."""
+
+    layer: int | None = 4
+    """Number of the encoder's blocks to run; None: all, and the final norm. Of Whisper base, the output of
+    block 4 predicts phones best."""
+    clusters: int = 512
+    """Number of clusters."""
+    components: int = 64
+    """Number of principal components."""
+    hours: float = 2.0
+    """Hours of speech, drawn at random, from which both are computed."""
+    frames: int = 150_000
+    """Largest number of features that are drawn from this speech."""
+    steps: int = 20
+    """Steps of k-means."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+@dataclass(frozen=True)
+class PhoneClassifierConfig:
+    """A classifier of phones from a teacher's features, and its training."""
+
+    width: int = 512
+    """Hidden channels."""
+    context: int = 2
+    """Frames on either side of the classified one that the classifier reads."""
+    dropout: float = 0.2
+    """Dropout after each hidden layer."""
+    steps: int = 1200
+    """Training steps."""
+    batch_size: int = 1024
+    """Frames in a batch."""
+    learning_rate: float = 2e-3
+    """Learning rate of AdamW during the first half; then it falls to zero, linearly."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    label_smoothing: float = 0.05
+    """Label smoothing of the cross-entropy."""
+    confidence: float = 0.5
+    """Lowest probability of a pseudo-label."""
+    seed: int = 0
+    """Seed of weights, batches and dropout."""
+
+
+@dataclass(frozen=True)
+class SpeakerLabelsConfig:
+    """Speech of which a speaker's embedding is the mean."""
+
+    crops: int = 3
+    """Number of crops of a speaker, spread over the recordings."""
+    seconds: float = 3.5
+    """Length of a crop."""
+    seed: int = 0
+    """Seed of the crops' positions."""
+
+
 # The recogniser
 
 
