@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vcae.model.config import MelConfig
-from vcae.model.mel import band_centres, band_position, cosines
+from vcae.model.mel import band_centres, band_position, cosines, magnitude
 from vcae.training.config import MaskConfig, Ranges, RoomConfig
 
 
@@ -110,6 +110,33 @@ def room_response(
     energy = tail.square().sum(1, keepdim=True).clamp(min=1e-10)
     tail = tail * (10 ** (-ratio_db[:, None] / 10) / energy).sqrt()
     return torch.cat([torch.ones_like(tail[:, :1]), tail[:, 1:]], dim=1).unsqueeze(1)
+
+
+def scale_formants(wav: Tensor, factor: Tensor, sample_rate: int) -> Tensor:
+    """Scale the frequencies of the spectral envelope of a waveform: (B, 1, N), (B,) -> (B, 1, N), N > 512.
+
+    The envelope is the lowest part of the cepstrum (Oppenheim and Schafer, 1968). Harmonics, phases and the
+    mean level stay. No magnitude changes by more than 30 dB.
+    """
+    size, hop, shortest_period = 1024, 256, 0.0016  # samples, samples, seconds
+    window = torch.hann_window(size, device=wav.device)
+    spectrum = torch.stft(wav.squeeze(1), size, hop, window=window, return_complex=True)  # (B, F, T)
+    cepstrum = torch.fft.irfft((magnitude(spectrum) + 1e-4).log(), n=size, dim=1)  # (B, size, T)
+    quefrency = torch.arange(size, device=wav.device)
+    quefrency = torch.minimum(quefrency, size - quefrency)
+    kept = (quefrency < shortest_period * sample_rate).to(cepstrum.dtype)
+    envelope = torch.fft.rfft(cepstrum * kept[:, None], dim=1).real  # (B, F, T)
+    bins = torch.arange(envelope.shape[1], device=wav.device)
+    position = (bins / factor[:, None]).clamp(max=len(bins) - 1.001)  # (B, F)
+    below = position.floor().long()
+    t = (position - below).unsqueeze(-1)
+    index = below.unsqueeze(-1).expand_as(envelope)
+    scaled = envelope.gather(1, index) * (1 - t) + envelope.gather(1, index + 1) * t
+    largest = math.log(10 ** (30 / 20))
+    gain = (scaled - envelope).clamp(-largest, largest).exp()
+    y = torch.istft(spectrum * gain, size, hop, window=window, length=wav.shape[-1]).unsqueeze(1)
+    before, after = (x.square().mean(-1, keepdim=True) for x in (wav, y))
+    return y * (before / after.clamp(min=1e-10)).sqrt()
 
 
 def equaliser(curve_db: Tensor, bands: int) -> Tensor:

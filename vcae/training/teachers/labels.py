@@ -5,7 +5,7 @@ the mean CAM++ embedding of each speaker at each playback speed.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,6 +160,60 @@ def label_content(
             saved = time.monotonic()
     if path is not None:
         labels.save(path)
+
+
+def find_or_label(
+    path: Path,
+    bank: Bank,
+    config: CodebookConfig,
+    teacher: Callable[[], WhisperEncoder],
+    codebook: Codebook | None = None,
+    track: Track = untracked,
+) -> ContentLabels:
+    """The labels of a bank, read from `path`, and made or completed where they are missing.
+
+    teacher: loads the teacher onto the bank's device, if it is needed. codebook: that of other labels; None:
+    learned from this bank. Raises TensorFileError, OutputError, and VcaeError for a file of another bank or
+    other settings.
+    """
+    if path.exists():
+        labels = ContentLabels.load(path, bank)
+        c = labels.codebook
+        if (c.layer, len(c.centres), c.basis.shape[1]) != (config.layer, config.clusters, config.components):
+            raise VcaeError(f"{path}: was made with another codebook; move it away to make new labels")
+        if codebook is not None and not torch.equal(c.centres, codebook.centres):
+            raise VcaeError(f"{path}: was made with another codebook; move it away to make new labels")
+        if labels.known.all():
+            return labels
+        label_content(teacher(), bank, labels, path, track=track)
+        return labels
+    network = teacher()
+    labels = ContentLabels.empty(bank, codebook or learn_codebook(network, bank, config, track))
+    label_content(network, bank, labels, path, track=track)
+    return labels
+
+
+def find_or_embed(
+    path: Path,
+    bank: Bank,
+    teacher: Callable[[], CamPlusPlus],
+    speeds: Sequence[float] = (1.0,),
+    config: SpeakerLabelsConfig | None = None,
+    track: Track = untracked,
+) -> Tensor:
+    """The embeddings of a bank's speakers, (S, speeds, 192), read from `path`, or made and written.
+
+    teacher: loads the teacher onto the bank's device, if it is needed. Raises TensorFileError, OutputError,
+    and VcaeError for a file of another bank or other speeds.
+    """
+    if path.exists():
+        tensors, about = load_tensors(path)
+        if about != {"data": bank.fingerprint, "speeds": list(speeds)}:
+            raise VcaeError(f"{path}: is of another bank or other speeds; move it away to make a new one")
+        return tensors["embeddings"]
+    embeddings = speaker_embeddings(teacher(), bank, speeds, config, track)
+    save_tensors(path, {"embeddings": embeddings}, {"data": bank.fingerprint, "speeds": list(speeds)})
+    return embeddings
 
 
 @torch.no_grad()
