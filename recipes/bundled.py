@@ -202,7 +202,7 @@ class Session:
         return [Sampler(self.train, config), Sampler(self.validation, aside)]
 
     def run(
-        self, stages: Sequence[Stage[Any]], training: TrainConfig, **others: list[dict[str, Any]]
+        self, stages: Sequence[Stage[Any, Any]], training: TrainConfig, **others: list[dict[str, Any]]
     ) -> None:
         """Train the first stage, validate with the second one's data, and record what it came to."""
         trainer = Trainer(stages[0], self.out, training, stages[1], Run(describe(self.recipe), **others))

@@ -8,7 +8,7 @@ from conftest import noise
 
 from vcae.model.config import PRESETS, MelConfig
 from vcae.training import augment
-from vcae.training.config import CONTENT, REFERENCE, MaskConfig, Ranges
+from vcae.training.config import CONTENT, REFERENCE, MaskConfig, Ranges, RoomConfig
 
 MEL = MelConfig()
 NOTHING = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=0.0, share=0.0)
@@ -173,3 +173,27 @@ def test_a_mask_hides_some_and_leaves_the_rest():
     assert hidden.all(2).any() and hidden.all(1).any()  # whole bands, whole frames
     rebuilt = hidden.all(2)[:, :, None] | hidden.all(1)[:, None]
     assert torch.equal(rebuilt, hidden)
+
+
+def test_reverberation_keeps_position_and_level():
+    rng = torch.Generator().manual_seed(0)
+    wav = torch.zeros(8, 1, 16_000)
+    wav[..., 4_000] = 1.0
+    wet = augment.reverberate(wav, RoomConfig(share=1.0), 16_000, rng)
+    assert (wet[..., :4_000].abs() < 1e-3).all()
+    assert (wet.abs().argmax(-1) == 4_000).float().mean() > 0.7
+    torch.testing.assert_close(wet.square().sum(-1), wav.square().sum(-1), rtol=1e-3, atol=0)
+    assert torch.equal(augment.reverberate(wav, RoomConfig(share=0.0), 16_000, rng), wav)
+    some = augment.reverberate(wav.repeat(20, 1, 1), RoomConfig(share=0.25), 16_000, rng)
+    assert 20 < (some[..., 4_001:] != 0).any(-1).sum() < 60
+
+
+def test_a_room_response_decays_by_60_db_in_its_reverberation_time():
+    rng = torch.Generator().manual_seed(0)
+    response = augment.room_response(
+        torch.tensor([0.4]), torch.tensor([3.0]), torch.tensor([0.01]), 16_000, 16_000, rng
+    )[0, 0]
+    assert response[0] == 1 and (response[1:161] == 0).all()
+    assert 10 * torch.log10(response[1:].square().sum()) == pytest.approx(-3, abs=0.1)
+    early, late = (response[n : n + 1600].square().sum() for n in (200, 200 + 3200))
+    assert 10 * torch.log10(early / late) == pytest.approx(30, abs=1.5)

@@ -796,7 +796,7 @@ def test_a_run_with_another_stage_sampler_or_data_is_refused(stopped):
     other.sampler.bank.texts[0] = "something else"
     assert "data was " in refused(other, stopped)
     other = autoencoder_stage()
-    other.configs["sampler"] = dataclasses.replace(other.sampler.config, seconds=1.0)
+    other.configs["sampler"] = dataclasses.replace(other.configs["sampler"], seconds=1.0)
     assert "sampler.seconds was 0.24, is 1.0" in refused(other, stopped)
 
 

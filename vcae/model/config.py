@@ -53,6 +53,7 @@ class AutoencoderConfig:
 
     delay: the look-ahead L in mel frames: output frame t describes frame t - L (`vcae.model.alignment`).
     expansion: hidden channels of a ConvNeXt block of content encoder and decoder, as a multiple of its width.
+    content_fine, content_coarse: dilations of the content encoder's blocks before and after its stride.
     bottleneck: "kind", a key of `vcae.model.bottleneck.BOTTLENECKS`, and the options of that class.
     guidance_scale: scale of speaker guidance (`vcae.Voice.guided`), tuned for one set of weights.
     """
@@ -61,6 +62,8 @@ class AutoencoderConfig:
     delay: int = 2
     content_width: int = 192
     content_dim: int = 64
+    content_fine: tuple[int, ...] = (1, 1, 1)
+    content_coarse: tuple[int, ...] = (1, 1, 2, 2, 4, 1, 1)
     bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
     prosody_width: int = 96
     speaker_width: int = 192
@@ -70,6 +73,10 @@ class AutoencoderConfig:
     decoder_width: int = 192
     expansion: int = 4
     guidance_scale: float = 0.45
+
+    def __post_init__(self) -> None:
+        for name in ("content_fine", "content_coarse"):  # lists, when they come from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Random perturbations of speech, which teach an encoder what to ignore.
 
-`perturb_wav`, `perturb_mel` and `mask` draw a parameter for each example; the other functions take it.
+`perturb_wav`, `reverberate`, `perturb_mel` and `mask` draw a parameter for each example; the other functions
+take it.
 """
 
 import math
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vcae.model.config import MelConfig
-from vcae.model.mel import band_centres, band_position, cosines
-from vcae.training.config import MaskConfig, Ranges
+from vcae.model.mel import band_centres, band_position, cosines, magnitude
+from vcae.training.config import MaskConfig, Ranges, RoomConfig
 
 
 def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, rng: torch.Generator) -> Tensor:
@@ -74,6 +75,68 @@ def hum(like: Tensor, config: MelConfig, rng: torch.Generator) -> Tensor:
     hertz = torch.where(draws[0, :, :1] < 0.5, 50.0, 60.0) * torch.arange(1, 6, device=like.device)[:, None]
     cycles = hertz / config.sample_rate * torch.arange(like.shape[-1], device=like.device)  # (B, 5, N)
     return (draws[1] * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
+
+
+def reverberate(wav: Tensor, rooms: RoomConfig, sample_rate: int, rng: torch.Generator) -> Tensor:
+    """Add the reverberation of a room to some examples: (B, 1, N) -> (B, 1, N).
+
+    The direct sound keeps its position, and the whole its level.
+    """
+    draws = torch.rand(4, len(wav), generator=rng, device=wav.device)
+    decay, ratio_db, delay = (
+        low + x * (high - low)
+        for x, (low, high) in zip(draws[1:], (rooms.decay, rooms.ratio_db, rooms.delay), strict=True)
+    )
+    length = min(wav.shape[-1], round(rooms.seconds * sample_rate))
+    response = room_response(decay, ratio_db, delay, length, sample_rate, rng)
+    size = wav.shape[-1] + length
+    spectrum = torch.fft.rfft(wav, n=size) * torch.fft.rfft(response, n=size)
+    wet = torch.fft.irfft(spectrum, n=size)[..., : wav.shape[-1]]
+    level = wav.square().mean(-1, keepdim=True) / wet.square().mean(-1, keepdim=True).clamp(min=1e-10)
+    return (wet * level.sqrt()).where(draws[0, :, None, None] < rooms.share, wav)
+
+
+def room_response(
+    decay: Tensor, ratio_db: Tensor, delay: Tensor, length: int, sample_rate: int, rng: torch.Generator
+) -> Tensor:
+    """Impulse responses of rooms, exponentially decaying noise (Polack, 1988): 3 x (B,) -> (B, 1, length).
+
+    The first sample is the direct sound. decay: T60 in seconds. ratio_db: energy of the direct sound over
+    that of the reverberation. delay: seconds to the first reflection.
+    """
+    t = torch.arange(length, device=decay.device) / sample_rate - delay[:, None]
+    noise = torch.randn(len(decay), length, generator=rng, device=decay.device)
+    tail = noise * torch.exp(-math.log(1e3) * t / decay[:, None]) * (t > 0)
+    energy = tail.square().sum(1, keepdim=True).clamp(min=1e-10)
+    tail = tail * (10 ** (-ratio_db[:, None] / 10) / energy).sqrt()
+    return torch.cat([torch.ones_like(tail[:, :1]), tail[:, 1:]], dim=1).unsqueeze(1)
+
+
+def scale_formants(wav: Tensor, factor: Tensor, sample_rate: int) -> Tensor:
+    """Scale the frequencies of the spectral envelope of a waveform: (B, 1, N), (B,) -> (B, 1, N), N > 512.
+
+    The envelope is the lowest part of the cepstrum (Oppenheim and Schafer, 1968). Harmonics, phases and the
+    mean level stay. No magnitude changes by more than 30 dB.
+    """
+    size, hop, shortest_period = 1024, 256, 0.0016  # samples, samples, seconds
+    window = torch.hann_window(size, device=wav.device)
+    spectrum = torch.stft(wav.squeeze(1), size, hop, window=window, return_complex=True)  # (B, F, T)
+    cepstrum = torch.fft.irfft((magnitude(spectrum) + 1e-4).log(), n=size, dim=1)  # (B, size, T)
+    quefrency = torch.arange(size, device=wav.device)
+    quefrency = torch.minimum(quefrency, size - quefrency)
+    kept = (quefrency < shortest_period * sample_rate).to(cepstrum.dtype)
+    envelope = torch.fft.rfft(cepstrum * kept[:, None], dim=1).real  # (B, F, T)
+    bins = torch.arange(envelope.shape[1], device=wav.device)
+    position = (bins / factor[:, None]).clamp(max=len(bins) - 1.001)  # (B, F)
+    below = position.floor().long()
+    t = (position - below).unsqueeze(-1)
+    index = below.unsqueeze(-1).expand_as(envelope)
+    scaled = envelope.gather(1, index) * (1 - t) + envelope.gather(1, index + 1) * t
+    largest = math.log(10 ** (30 / 20))
+    gain = (scaled - envelope).clamp(-largest, largest).exp()
+    y = torch.istft(spectrum * gain, size, hop, window=window, length=wav.shape[-1]).unsqueeze(1)
+    before, after = (x.square().mean(-1, keepdim=True) for x in (wav, y))
+    return y * (before / after.clamp(min=1e-10)).sqrt()
 
 
 def equaliser(curve_db: Tensor, bands: int) -> Tensor:

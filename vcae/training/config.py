@@ -4,7 +4,7 @@ Each field is a flag of a recipe and a field of the files that training writes. 
 are kept are in `vcae.model.config`; `RecogniserConfig` is beside its network.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -128,6 +128,84 @@ class MaskConfig:
     """Largest width of a mask over frames."""
 
 
+@dataclass(frozen=True)
+class RoomConfig:
+    """Ranges of simulated rooms; pairs are (low, high)."""
+
+    share: float = 0.25
+    """Share of the examples with reverberation."""
+    decay: tuple[float, float] = (0.15, 0.8)
+    """Reverberation time T60 in seconds."""
+    ratio_db: tuple[float, float] = (-3.0, 12.0)
+    """Energy of the direct sound over that of the reverberation."""
+    delay: tuple[float, float] = (0.002, 0.022)
+    """Seconds from the direct sound to the first reflection."""
+    seconds: float = 0.6
+    """Longest impulse response."""
+
+
+# Labels by teachers
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """Clusters and principal components of the features of a Whisper encoder."""
+
+    layer: int | None = 4
+    """Number of the encoder's blocks to run; None: all, and the final norm. Of Whisper base, the output of
+    block 4 predicts phones best."""
+    clusters: int = 512
+    """Number of clusters."""
+    components: int = 64
+    """Number of principal components."""
+    hours: float = 2.0
+    """Hours of speech, drawn at random, from which both are computed."""
+    frames: int = 150_000
+    """Largest number of features that are drawn from this speech."""
+    steps: int = 20
+    """Steps of k-means."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+@dataclass(frozen=True)
+class PhoneClassifierConfig:
+    """A classifier of phones from a teacher's features, and its training."""
+
+    width: int = 512
+    """Hidden channels."""
+    context: int = 2
+    """Frames on either side of the classified one that the classifier reads."""
+    dropout: float = 0.2
+    """Dropout after each hidden layer."""
+    steps: int = 1200
+    """Training steps."""
+    batch_size: int = 1024
+    """Frames in a batch."""
+    learning_rate: float = 2e-3
+    """Learning rate of AdamW during the first half; then it falls to zero, linearly."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    label_smoothing: float = 0.05
+    """Label smoothing of the cross-entropy."""
+    confidence: float = 0.5
+    """Lowest probability of a pseudo-label."""
+    seed: int = 0
+    """Seed of weights, batches and dropout."""
+
+
+@dataclass(frozen=True)
+class SpeakerLabelsConfig:
+    """Speech of which a speaker's embedding is the mean."""
+
+    crops: int = 3
+    """Number of crops of a speaker, spread over the recordings."""
+    seconds: float = 3.5
+    """Length of a crop."""
+    seed: int = 0
+    """Seed of the crops' positions."""
+
+
 # The recogniser
 
 
@@ -211,6 +289,104 @@ class EncodersStageConfig:
     sketch_width: int = 192
     """Hidden channels of the network that predicts the spectral envelope."""
     loss_weights: EncodersLossWeights = field(default_factory=EncodersLossWeights)
+
+
+# The content student
+
+CONTENT_STUDENT = replace(CONTENT, snr_db=(0.0, 40.0), low_hz=(60.0, 400.0), share=0.4)
+"""Input of the content student: as of the content encoder, with more noise, and over telephones."""
+
+
+@dataclass(frozen=True)
+class ContentLossWeights:
+    """Weights of the losses of the content student's stage."""
+
+    units: float = 1.0
+    """Cross-entropy of the clusters of the teacher's features."""
+    features: float = 1.0
+    """Mean squared error of the principal components of the teacher's features."""
+    phones: float = 1.0
+    """Cross-entropy of phones."""
+    speaker_classifier: float = 1.0
+    """Loss of the speaker classifier on the content code."""
+    speaker_adversary: float = 1.0
+    """Loss of the content encoder for what the speaker classifier finds."""
+
+
+@dataclass(frozen=True)
+class ContentStageConfig:
+    """Training of a content encoder by a teacher's features."""
+
+    content: Ranges = CONTENT_STUDENT
+    """Perturbation of the input."""
+    unwarped: float = 0.4
+    """Share of the examples whose pitch and envelope stay, so that the speaker classifier learns where
+    the speaker is."""
+    rooms: RoomConfig = field(default_factory=RoomConfig)
+    """Reverberation of the input."""
+    classifier_width: int = 128
+    """Hidden channels of the speaker classifier on the content code."""
+    classifier_scale: float = 10.0
+    """Factor on the cosines of the speaker classifier."""
+    chance: float = 0.95
+    """The encoder is rewarded up to this share of the speaker classifier's loss at chance."""
+    loss_weights: ContentLossWeights = field(default_factory=ContentLossWeights)
+
+
+# The speaker student
+
+SPEAKER_STUDENT = replace(REFERENCE, eq_db=8.0, snr_db=(5.0, 40.0), low_hz=(60.0, 400.0), share=0.4)
+"""Input of the speaker student: the same voice over another microphone or a telephone, in noise."""
+
+
+@dataclass(frozen=True)
+class SpeakerSamplerConfig:
+    """How batches of references are cut from a bank; pairs are (low, high)."""
+
+    seconds: tuple[float, float] = (1.5, 6.0)
+    """Length of a reference; the references of a batch are of one length."""
+    batch_seconds: float = 120.0
+    """Length of a batch in all."""
+    speeds: tuple[float, ...] = (1.0,)
+    """Playback speeds. Each makes a pseudo-speaker of each speaker; the first must be 1. Half of the
+    references keep speed 1, the others draw from all speeds."""
+    altered: float = 0.25
+    """Share of the references with a speed and formants of their own."""
+    altered_speed: tuple[float, float] = (0.8, 1.25)
+    """Playback speed of these."""
+    altered_formants: tuple[float, float] = (0.85, 1.18)
+    """Factor on the frequencies of their spectral envelope."""
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+    """Gain of a reference."""
+    power: float = 0.2
+    """A speaker is drawn in proportion to hours ** power."""
+    at_most: tuple[tuple[str, float], ...] = (("speech-to-intent", 0.15),)
+    """Prefixes of speaker names, each with the largest share of all draws for these speakers together."""
+
+
+@dataclass(frozen=True)
+class SpeakerLossWeights:
+    """Weights of the losses of the speaker student's stage."""
+
+    cosine: float = 4.0
+    """1 - cosine of the embedding to the teacher's."""
+    classification: float = 0.25
+    """Cross-entropy of the speaker, by the cosines of the embedding to the teacher's of all speakers."""
+    tokens: float = 1.0
+    """1 - cosine of an embedding that is predicted from the timbre tokens to the teacher's."""
+
+
+@dataclass(frozen=True)
+class SpeakerStageConfig:
+    """Training of a speaker encoder by the embeddings of a teacher."""
+
+    reference: Ranges = SPEAKER_STUDENT
+    """Perturbation of the input."""
+    rooms: RoomConfig = field(default_factory=lambda: RoomConfig(share=0.2))
+    """Reverberation of the input."""
+    scale: float = 20.0
+    """Factor on the cosines of the speaker classification."""
+    loss_weights: SpeakerLossWeights = field(default_factory=SpeakerLossWeights)
 
 
 # The autoencoder

@@ -1,11 +1,11 @@
 """Training steps replayed from a CUDA graph."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vcae.training.data import Batch
 from vcae.training.stages.base import Phase
 
 
@@ -18,13 +18,13 @@ class RecordedStep:
 
     usual = 3
 
-    def __init__(self, step: Callable[[Batch, Phase], dict[str, Tensor]]) -> None:
+    def __init__(self, step: Callable[[Any, Phase], dict[str, Tensor]]) -> None:
         self.step = step
         self.stream = torch.cuda.Stream()
         self.milestones: frozenset[str] | None = None
         self.steps = 0
 
-    def __call__(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+    def __call__(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
         """Make a step on a batch; the losses by name."""
         milestones = phase.started - {"decay"}  # which changes the learning rate only
         if milestones != self.milestones:
@@ -37,7 +37,7 @@ class RecordedStep:
             torch.cuda.current_stream().wait_stream(self.stream)
             return result
         if self.steps == self.usual + 1:
-            self.batch = Batch(*(x.clone() for x in batch))
+            self.batch = type(batch)(*(x.clone() for x in batch))
             self.graph = torch.cuda.CUDAGraph()
             self.graph.register_generator_state(phase.rng)
             with torch.cuda.graph(self.graph, stream=self.stream):

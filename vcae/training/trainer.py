@@ -22,7 +22,6 @@ from vcae.files import load_tensors, save_tensors
 from vcae.inference.checkpoint import CheckpointError, save
 from vcae.training.checkpoint import under
 from vcae.training.config import BUDGET_AND_LOGGING, TrainConfig
-from vcae.training.data import Batch
 from vcae.training.devices import fabric_of, name_of
 from vcae.training.ema import EMA
 from vcae.training.progress import ProgressLine, value_of
@@ -55,10 +54,10 @@ class Trainer:
 
     def __init__(
         self,
-        stage: Stage[Any],
+        stage: Stage[Any, Any],
         folder: Path,
         config: TrainConfig,
-        validation: Stage[Any] | None = None,
+        validation: Stage[Any, Any] | None = None,
         run: Run | None = None,
     ) -> None:
         if config.steps is None and config.minutes is None:
@@ -169,7 +168,7 @@ class Trainer:
             validation={} if self.stopping else validation,
         )
 
-    def _next(self) -> tuple[Batch, Phase]:
+    def _next(self) -> tuple[Any, Phase]:
         """The batch and the phase of this step, all randomness seeded by (seed, step)."""
         for name, at in {**self.stage.milestones, "decay": self.config.decay}.items():
             if name not in self.started and self.progress >= at:
@@ -180,7 +179,7 @@ class Trainer:
         batch = self.stage.batch(self.rng)
         return batch, Phase(self.progress, frozenset(self.started), self.rng)
 
-    def _train_step(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+    def _train_step(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
         """One step of the discriminator, once it has started, then one of the generator.
 
         Nothing in here waits for a result of the GPU, so that the GPU never waits for the processor.

@@ -49,7 +49,7 @@ class AutoencoderOutput:
     mel: Tensor
 
 
-class AutoencoderStage(Stage[AutoencoderOutput]):
+class AutoencoderStage(Stage[Batch, AutoencoderOutput]):
     """Trains all of an autoencoder but its prosody encoder, whose encoders are trained already.
 
     The decoder learns the clean source from the codes of `EncodersStage`. From the milestone "conversion" on,

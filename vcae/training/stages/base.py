@@ -5,15 +5,17 @@ once the discriminator has started, the discriminator's. `Stage.loss_weights` we
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vcae.model.mel import LogMel
-from vcae.training.data import Batch, Sampler
+from vcae.training.data import Bank
 
 Losses = dict[str, Tensor]
+Input = TypeVar("Input")
+"""A batch: a named tuple of tensors, one of them `source` of shape (B, 1, N)."""
 Output = TypeVar("Output")
 """What `Stage.generate` gives: a frozen dataclass of the stage."""
 
@@ -30,7 +32,19 @@ class Phase(NamedTuple):
     rng: torch.Generator
 
 
-class Stage(nn.Module, ABC, Generic[Output]):
+_Drawn = TypeVar("_Drawn", covariant=True)
+
+
+class BatchSource(Protocol[_Drawn]):
+    """Draws batches from a bank, such as a `Sampler`. A batch depends on nothing but the random generator."""
+
+    bank: Bank
+
+    def batch(self, rng: torch.Generator) -> _Drawn:
+        """Draw one batch, on the generator's device."""
+
+
+class Stage(nn.Module, ABC, Generic[Input, Output]):
     """A thing to train. `discriminator` is trained apart; all other trainable weights are the generator's.
 
     configs: the frozen dataclasses that describe the stage, by what they configure. loss_weights: weights of
@@ -43,19 +57,19 @@ class Stage(nn.Module, ABC, Generic[Output]):
     configs: dict[str, Any]
     loss_weights: dict[str, float]
     milestones: dict[str, float]
-    sampler: Sampler
+    sampler: BatchSource[Input]
     discriminator: nn.Module
     log_mel: LogMel
     frozen: tuple[nn.Module, ...] = ()
 
-    def train(self, mode: bool = True) -> "Stage[Output]":
+    def train(self, mode: bool = True) -> "Stage[Input, Output]":
         """Train mode for all but the frozen modules."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
         return self
 
-    def batch(self, rng: torch.Generator) -> Batch:
+    def batch(self, rng: torch.Generator) -> Input:
         """Draw a batch."""
         return self.sampler.batch(rng)
 
@@ -63,7 +77,7 @@ class Stage(nn.Module, ABC, Generic[Output]):
         """Do what a training step needs beforehand. Validation does not call this."""
 
     @abstractmethod
-    def generate(self, batch: Batch, phase: Phase) -> Output:
+    def generate(self, batch: Input, phase: Phase) -> Output:
         """Run the networks: all that both kinds of losses need. Has no side effects."""
 
     @abstractmethod

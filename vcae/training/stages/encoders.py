@@ -39,7 +39,7 @@ class EncodersOutput:
     voicing: Tensor
 
 
-class EncodersStage(Stage[EncodersOutput]):
+class EncodersStage(Stage[Batch, EncodersOutput]):
     """Trains content, speaker and prosody encoder of an autoencoder, and leaves its decoder as it is.
 
     The content encoder sees a perturbed source, the speaker encoder other speech of the same speaker over

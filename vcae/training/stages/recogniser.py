@@ -22,7 +22,7 @@ class RecogniserOutput:
     phones: Tensor
 
 
-class RecogniserStage(Stage[RecogniserOutput]):
+class RecogniserStage(Stage[Batch, RecogniserOutput]):
     """Learns the phones of forced alignment from mels that are perturbed in every way, and masked."""
 
     name = "recogniser"

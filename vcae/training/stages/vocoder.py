@@ -23,7 +23,7 @@ class VocoderOutput:
     target: Tensor
 
 
-class VocoderStage(Stage[VocoderOutput]):
+class VocoderStage(Stage[Batch, VocoderOutput]):
     """Learns waveforms from natural mels and F0 labels.
 
     Decoded mels are not used: their F0 is predicted, and a vocoder that trains on wrong F0 learns to ignore

@@ -1,0 +1,82 @@
+"""The recipe of the speaker student, with a teacher of random weights."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import vowel
+from safetensors.torch import save_file
+
+from vcae.errors import VcaeError
+from vcae.inference.checkpoint import load
+from vcae.training.config import SpeakerLabelsConfig, SpeakerSamplerConfig, TrainConfig
+from vcae.training.data import Bank
+from vcae.training.run import phases_of
+from vcae.training.student import SpeakerStudent, SpeakerStudentConfig
+from vcae.training.teachers import CamPlusPlus
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+import speaker
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def bank(path: Path, pitches: tuple[float, ...]) -> Path:
+    """A bank of speakers of one second each."""
+    size = 16_000
+    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
+    made = Bank(
+        samples=(32767 * wav).to(torch.int16),
+        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
+        phones=torch.full((len(wav) // 320,), -1, dtype=torch.int8),
+        starts=torch.arange(len(pitches) + 1) * size,
+        speakers=torch.arange(len(pitches)),
+        labelled=torch.ones(len(pitches), dtype=torch.bool),
+        speaker_names=[f"test/{p}" for p in pitches],
+        ids=[str(p) for p in pitches],
+        texts=[None] * len(pitches),
+    )
+    made.save(path)
+    return path
+
+
+def test_the_recipe_trains_and_starts_from_its_own_product(tmp_path):
+    torch.manual_seed(0)
+    save_file(CamPlusPlus().state_dict(), tmp_path / "campplus.safetensors")
+    recipe = speaker.Recipe(
+        train=bank(tmp_path / "train.bank", (110.0, 170.0, 230.0)),
+        validation=bank(tmp_path / "validation.bank", (140.0, 200.0)),
+        campplus=tmp_path / "campplus.safetensors",
+        out=tmp_path / "out",
+        runs=tmp_path / "runs.tsv",
+        speakers=SpeakerLabelsConfig(crops=1, seconds=0.5),
+        student=SpeakerStudentConfig(width=16, hidden=16, tokens=2, token_dim=4),
+        sampler=SpeakerSamplerConfig(seconds=(0.4, 0.6), batch_seconds=2.0, at_most=()),
+        training=TrainConfig(steps=2, validate_steps=2, validate_batches=1, record=False),
+    )
+    speaker.main(recipe)
+    model = load(recipe.out / "speaker.safetensors", SpeakerStudent, SpeakerStudentConfig)
+    assert model.config.width == 16
+    head, row = (tmp_path / "runs.tsv").read_text().splitlines()
+    found = dict(zip(head.split("\t"), row.split("\t"), strict=True))
+    assert found["recipe"] == "speaker" and "cosine=" in found["validation"]
+
+    again = dataclasses.replace(
+        recipe,
+        start=recipe.out / "speaker.safetensors",
+        out=tmp_path / "again",
+        student=SpeakerStudentConfig(),
+    )
+    speaker.main(again)
+    phases = phases_of(tmp_path / "again/speaker.safetensors")
+    assert [(p["stage"], p["teachers"][0]["stage"]) for p in phases] == [("speaker", "CAM++")] * 2
+    other = dataclasses.replace(recipe, sampler=dataclasses.replace(recipe.sampler, speeds=(1.0, 1.1)))
+    with pytest.raises(VcaeError, match=r"prototypes-train\.safetensors: is of another bank or other speeds"):
+        speaker.main(other)
