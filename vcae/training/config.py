@@ -206,6 +206,22 @@ class SpeakerLabelsConfig:
     """Seed of the crops' positions."""
 
 
+@dataclass(frozen=True)
+class FrontEndFitConfig:
+    """Training of a network that predicts a teacher's input from a log-mel."""
+
+    content: Ranges = CONTENT
+    """Noise in the speech; the other perturbations are not used."""
+    steps: int = 1500
+    """Training steps."""
+    learning_rate: float = 2e-3
+    """Learning rate of AdamW during the first half; then it falls to zero, linearly."""
+    edge: int = 2
+    """Frames at the end of a crop without a loss, since padding differs there."""
+    seed: int = 0
+    """Seed of batches and noise."""
+
+
 # The recogniser
 
 

@@ -11,7 +11,7 @@ from vcae.model.alignment import Alignment
 from vcae.model.bottleneck import Bottleneck, Continuous
 from vcae.model.config import MelConfig
 from vcae.model.content import ContentEncoder
-from vcae.model.layers import Pointwise
+from vcae.model.layers import Conv1d
 from vcae.model.speaker import SpeakerEncoder
 from vcae.model.state import Cache
 
@@ -85,10 +85,10 @@ class ContentHead(nn.Module):
 
     def __init__(self, dim: int, units: int, components: int, width: int = 256) -> None:
         super().__init__()
-        self.hidden = Pointwise(dim, width)
-        self.units = Pointwise(width, units)
-        self.features = Pointwise(width, components)
-        self.phones = Pointwise(width, len(PHONES))
+        self.hidden = Conv1d(dim, width)
+        self.units = Conv1d(width, units)
+        self.features = Conv1d(width, components)
+        self.phones = Conv1d(width, len(PHONES))
 
     def forward(self, z: Tensor) -> ContentPrediction:
         """(B, dim, T / 2) -> `ContentPrediction`."""

@@ -24,6 +24,7 @@ from vcae.training.recogniser import Recognised, Recogniser
 from vcae.training.stages.base import Losses, Phase, Stage
 from vcae.training.stages.encoders import prosody_losses
 from vcae.training.stages.views import envelope, views_of
+from vcae.training.teachers.perceptual import WhisperRecogniser
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class AutoencoderStage(Stage[Batch, AutoencoderOutput]):
         model: Autoencoder,
         heads: EncoderHeads,
         sampler: Sampler,
-        recogniser: Recogniser,
+        recogniser: Recogniser | WhisperRecogniser,
         config: AutoencoderStageConfig | None = None,
     ) -> None:
         super().__init__()

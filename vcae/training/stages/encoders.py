@@ -20,6 +20,7 @@ from vcae.training.heads import EncoderHeads
 from vcae.training.recogniser import Recognised, Recogniser
 from vcae.training.stages.base import Losses, Phase, Stage
 from vcae.training.stages.views import envelope, views_of
+from vcae.training.teachers.perceptual import WhisperRecogniser
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class EncodersStage(Stage[Batch, EncodersOutput]):
         model: Autoencoder,
         heads: EncoderHeads,
         sampler: Sampler,
-        recogniser: Recogniser,
+        recogniser: Recogniser | WhisperRecogniser,
         config: EncodersStageConfig | None = None,
     ) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from vcae.training import augment
 from vcae.training.config import AutoencoderStageConfig, EncodersStageConfig
 from vcae.training.data import Batch
 from vcae.training.recogniser import Recognised, Recogniser
+from vcae.training.teachers.perceptual import WhisperRecogniser
 
 
 class Views(NamedTuple):
@@ -32,7 +33,7 @@ class Views(NamedTuple):
 def views_of(
     batch: Batch,
     log_mel: LogMel,
-    recogniser: Recogniser,
+    recogniser: Recogniser | WhisperRecogniser,
     config: EncodersStageConfig | AutoencoderStageConfig,
     rng: torch.Generator,
 ) -> Views:
