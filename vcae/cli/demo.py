@@ -36,8 +36,7 @@ def demo(
             raise VcaeError(f"cannot listen at {host}, port {port} ({reason}); try another --port") from None
     if importlib.util.find_spec("gradio") is None:
         raise VcaeError("the demo needs Gradio; install it with `pip install 'vcae[demo]'`")
-    try:
-        app = importlib.import_module("vcae.demo.app")  # installed from a wheel
-    except ModuleNotFoundError:
-        app = importlib.import_module("demo.app")  # in a checkout
+    # A wheel holds the page inside of vcae, a checkout beside it.
+    installed = importlib.util.find_spec("vcae.demo") is not None
+    app = importlib.import_module("vcae.demo.app" if installed else "demo.app")
     app.serve(load_converter(model, device), host, port, (name, password) if auth else None, share)
