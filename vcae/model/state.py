@@ -38,3 +38,14 @@ def with_past(x: Tensor, past: int, cache: Cache | None, owner: object, dim: int
 def delay(x: Tensor, frames: int, cache: Cache | None, owner: object) -> Tensor:
     """Delay a signal by `frames`: (..., T) -> (..., T), starting with zeros."""
     return with_past(x, frames, cache, owner)[..., : x.shape[-1]]
+
+
+def overlap_add(frames: Tensor, cache: Cache | None, owner: object) -> Tensor:
+    """Sum of windows that start a quarter of their length apart: (B, W, T) -> (B, 1, T * W / 4).
+
+    The output is late: quarter q of a window is added q frames after the window's own.
+    """
+    count = frames.shape[-1]
+    quarters = with_past(frames, 3, cache, owner).unflatten(1, (4, -1))  # (B, 4, W / 4, 3 + T)
+    hops = sum(quarters[:, q, :, 3 - q : 3 - q + count] for q in range(4))  # (B, W / 4, T)
+    return hops.mT.flatten(1).unsqueeze(1)  # type: ignore[union-attr]

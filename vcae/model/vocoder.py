@@ -18,7 +18,7 @@ from vcae.model.harmonics import HarmonicTemplate, pulses
 from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
 from vcae.model.mel import LogMel, band_position, cosines, magnitude
 from vcae.model.prosody import features
-from vcae.model.state import Cache, with_past
+from vcae.model.state import Cache, overlap_add
 
 
 class Vocoder(nn.Module):
@@ -86,13 +86,20 @@ class Vocoder(nn.Module):
 
     def forward(self, mel: Tensor, prosody: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, n_mels, T), (B, 3, T) -> (B, 1, T * hop_length)."""
-        return self._overlap_add(self.windows(mel, prosody, self.phase(prosody, cache), cache), cache)
+        return overlap_add(self.windows(mel, prosody, self.phase(prosody, cache), cache), cache, self)
 
     def windows(self, mel: Tensor, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> Tensor:
         """Windows for overlap-add: (B, n_mels, T), (B, 3, T), (B, T) -> (B, win_length, T).
 
         phase: of F0 at the centre of each window, in cycles, as the method `phase` returns it.
         """
+        spectrum = self.spectra(mel, prosody, phase, cache)
+        with torch.autocast(mel.device.type, enabled=False):
+            frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
+            return frames * self.window[:, None]
+
+    def spectra(self, mel: Tensor, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> Tensor:
+        """Spectra of the windows before their last Hann window: as `windows` -> complex (B, bins, T)."""
         x = torch.cat([self.config.mel.standardise(mel), features(prosody)], dim=1)
         x = self.norm(self.blocks(self.input(x, cache), cache))
         filters, shapes = self.filters(x), self.shapes(x)  # (B, 4 bins, T), (B, 2 points, T)
@@ -111,9 +118,7 @@ class Vocoder(nn.Module):
             spectrum = harmonics * torch.polar((envelope_h + gain_h).clamp(max=7).exp(), phase_h)
             spectrum = spectrum + noise * torch.polar((envelope_n + gain_n - 1).clamp(max=7).exp(), phase_n)
             missing = (level - self._loudness(spectrum)).clamp(-3, 3)  # (B, n_mels, T)
-            spectrum = spectrum * (self.correction @ missing).exp()
-            frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)  # (B, win_length, T)
-            return frames * self.window[:, None]
+            return spectrum * (self.correction @ missing).exp()
 
     @torch.no_grad()
     def source(self, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
@@ -166,13 +171,6 @@ class Vocoder(nn.Module):
             cache[self, "noise"] = (start + frames) % len(self.noise)
         index = (start + torch.arange(frames, device=like.device)) % len(self.noise)  # (B or 1, T)
         return self.noise[index].expand(batch, -1, -1)
-
-    def _overlap_add(self, frames: Tensor, cache: Cache | None) -> Tensor:
-        """(B, win_length, T) -> (B, 1, T * hop_length): quarter q of a window is added q frames later."""
-        count = frames.shape[-1]
-        quarters = with_past(frames, 3, cache, self).unflatten(1, (4, -1))  # (B, 4, hop_length, 3 + T)
-        hops = sum(quarters[:, q, :, 3 - q : 3 - q + count] for q in range(4))  # (B, hop_length, T)
-        return hops.mT.flatten(1).unsqueeze(1)
 
 
 def _envelope(mel: MelConfig, bins: int) -> tuple[Tensor, Tensor]:

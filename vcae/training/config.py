@@ -528,3 +528,105 @@ class VocoderStageConfig:
     """Channels of the discriminator."""
     milestones: VocoderMilestones = field(default_factory=VocoderMilestones)
     loss_weights: VocoderLossWeights = field(default_factory=VocoderLossWeights)
+
+
+# Restoration
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Noise and rooms that speech is restored from; pairs are (low, high)."""
+
+    snr_db: tuple[float, float] = (-5.0, 20.0)
+    """Signal-to-noise ratio."""
+    recorded: float = 0.75
+    """Share of the examples with recorded noise; the others have coloured noise."""
+    mixed: float = 0.4
+    """Share of the recorded noises to which another one is added."""
+    tilt: float = 1.0
+    """Recorded noise is filtered by a power spectrum of 1 / f ** slope, slope from -tilt to tilt."""
+    slope: tuple[float, float] = (0.0, 2.0)
+    """Coloured noise has a power spectrum of 1 / f ** slope."""
+    rooms: RoomConfig = field(default_factory=RoomConfig)
+    """Reverberation before the noise."""
+
+
+@dataclass(frozen=True)
+class TelephoneConfig:
+    """Telephones that speech is restored from; pairs are (low, high)."""
+
+    high_hz: tuple[float, float] = (3300.0, 4000.0)
+    """Upper end of the band."""
+    low_hz: tuple[float, float] = (50.0, 300.0)
+    """Lower end of the band."""
+    share_low: float = 0.4
+    """Share of the examples with a lower end."""
+    share_companded: float = 0.5
+    """Share of the examples with the mu-law of ITU-T G.711."""
+
+
+@dataclass(frozen=True)
+class VoicelessConfig:
+    """Whispered and monotone speech that voices are restored from; pairs are (low, high)."""
+
+    whispered: float = 0.6
+    """Share of whispered examples; the others are monotone."""
+    weaker_db: tuple[float, float] = (0.0, 18.0)
+    """How much weaker a whispered vowel is than a spoken one, against the consonants."""
+    tilt_db: tuple[float, float] = (0.0, 6.0)
+    """How much less a whispered vowel falls over an octave."""
+    known: float = 0.5
+    """Share of the examples whose mean F0 the network is told."""
+
+
+@dataclass(frozen=True)
+class RestorationMilestones:
+    """Progress, 0 to 1, at which parts of the restoration's stage start."""
+
+    discriminator: float = 0.45
+    """The discriminator is trained."""
+    adversarial: float = 0.55
+    """The restorer is trained against it."""
+
+
+@dataclass(frozen=True)
+class RestorationLossWeights:
+    """Weights of the losses of the restoration's stage."""
+
+    magnitude: float = 8.0
+    """Mean squared error of compressed magnitudes under the mask."""
+    complex: float = 2.0
+    """The same of compressed complex values."""
+    mel: float = 1.0
+    """L1 of the standardised mel."""
+    loudness: float = 0.5
+    """L1 of loudness."""
+    pitch: float = 0.1
+    """Cross-entropy of F0."""
+    voicing: float = 0.2
+    """Cross-entropy of voicing."""
+    adversarial: float = 0.05
+    """Hinge loss of the mels against the discriminator."""
+    feature_matching: float = 0.5
+    """L1 of the discriminator's features."""
+    discriminator: float = 1.0
+    """Hinge loss of the discriminator."""
+
+
+@dataclass(frozen=True)
+class RestorationStageConfig:
+    """Training of the restorer."""
+
+    shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    """Shares of a batch for "denoise", "superres" and "revoice"."""
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    telephone: TelephoneConfig = field(default_factory=TelephoneConfig)
+    voiceless: VoicelessConfig = field(default_factory=VoicelessConfig)
+    compression: float = 0.3
+    """Exponent of the magnitudes in the losses of the mask."""
+    removal: float = 2.0
+    """Weight of magnitudes that are too low against those that are too high: lost speech is worse."""
+    discriminator_channels: int = 16
+    """Channels of the discriminator's first layer."""
+    milestones: RestorationMilestones = field(default_factory=RestorationMilestones)
+    loss_weights: RestorationLossWeights = field(default_factory=RestorationLossWeights)
