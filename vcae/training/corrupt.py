@@ -65,8 +65,8 @@ def companding(wav: Tensor) -> Tensor:
 
 def voiceless(
     wav: Tensor, f0: Tensor, hop_length: int, config: VoicelessConfig, sample_rate: int, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Whisper some examples and flatten F0 of the others: (B, 1, N) -> (B, 1, N), and (B,) which is whispered.
+) -> Tensor:
+    """Whisper some examples and flatten F0 of the others: (B, 1, N) -> (B, 1, N).
 
     f0: (B, N / hop_length) in Hz, zero where unvoiced. The spectral envelope, the lowest part of the
     cepstrum, filters noise, or pulses at the mean F0 where the speech is voiced.
@@ -99,7 +99,7 @@ def voiceless(
     spectrum = excited * (envelope + 0.1151 * gain_db).exp()
     y = torch.istft(spectrum, size, hop, window=window, length=wav.shape[-1]).unsqueeze(1)
     before, after = (x.square().mean(-1, keepdim=True) for x in (wav, y))
-    return y * (before / after.clamp(min=1e-10)).sqrt(), whispered.squeeze(1)
+    return y * (before / after.clamp(min=1e-10)).sqrt()
 
 
 def mean_log_f0(f0: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
             prosody = self._labels(batch.source)
             f0 = prosody[:, 0].exp() * (prosody[:, 1] > 0.5)  # (B, T)
             telephoned = corrupt.telephone(speech[1], c.telephone, config.sample_rate, rng)
-            flat, whispered = corrupt.voiceless(
+            flat = corrupt.voiceless(
                 speech[2], f0.split(sizes)[2], config.hop_length, c.voiceless, config.sample_rate, rng
             )
             noise = batch.noise[: sizes[0]]
@@ -123,7 +123,7 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
 
     def generator_losses(self, out: RestorationOutput, phase: Phase) -> Losses:
         """Losses of the mask over the noisy part, of mel and prosody over all; mels of each task, to log."""
-        c, model = self.config, self.model
+        model = self.model
         delay, noisy = model.config.delay, out.tasks.count("denoise")
         masked = model.masked(out.seen[:noisy], Restoration(*(x[:noisy] for x in out.restoration)))
         result = self._mask_losses(*in_step(masked, out.clean[:noisy], delay))
