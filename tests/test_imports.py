@@ -20,6 +20,7 @@ LAYERS = [
     "model",
     "inference",
     "__init__",  # the public names
+    "uses",
     "live",
     "corpora",
     "training",

@@ -18,6 +18,7 @@ from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
 from vcae.cli.info import info
 from vcae.cli.live import stream
+from vcae.cli.restore import denoise, revoice, superres
 from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
 
@@ -28,6 +29,9 @@ COMMANDS = (
     convert,
     stream,
     reconstruct,
+    denoise,
+    superres,
+    revoice,
     embed,
     voice,
     mix,

@@ -1,8 +1,9 @@
-"""Streaming conversion: blocks of samples in, blocks of samples out, live or from a file."""
+"""Streaming: blocks of samples in, blocks of samples out, live or from a file."""
 
 import dataclasses
 import math
 import sys
+from abc import ABC, abstractmethod
 from fractions import Fraction
 
 import numpy as np
@@ -23,22 +24,110 @@ _UPDATE_SECONDS = 2.0  # from one estimate of the source speaker to the next
 _LEAST_VOICED = 30  # least number of voiced frames for an estimate
 
 
-class Stream:
-    """Converts one source block by block. `Converter.stream` creates streams, which share its networks.
+class BlockStream(ABC):
+    """Feeds networks that process whole steps of samples with blocks of any size, at any sample rate.
 
     `feed` accepts blocks of any size and returns the output that is ready. With the output of `flush`, the
-    result is as long as the source, and output n is returned with input n + `latency` or before. The sizes of
-    the blocks change the output by rounding errors only.
-
-    Speaker, F0 range and level of the source are estimated while it streams where they are not given: the
-    speaker every two seconds, F0 from a prior of ten voiced frames, the level from -25 dBFS by less than half
-    a decibel in 20 ms. Where all are given, the output is that of `Converter.convert` within 1e-4.
+    result is as long as the source, and output n is returned with input n + `latency` or before.
     """
 
     latency: int
     """In output samples: changing the input from n + latency on leaves the outputs up to n as they are."""
     repaired: int
     """Number of samples that were NaN, infinite or huge (`vcae.audio.is_sound`) and replaced by zeros."""
+
+    def __init__(
+        self, *, rate: int, step: int, delay: int, longest: int, sample_rate: int, output_rate: int
+    ) -> None:
+        """rate: of the networks, in Hz. step: samples that they process at once, at least, and a divisor of
+        what they process. delay: of their output, in samples. longest: largest number of samples, in whole
+        steps, that they process at once. sample_rate, output_rate: of input and output, in Hz.
+        """
+        self._input_resampler = Resampler(sample_rate, rate)
+        self._output_resampler = Resampler(rate, output_rate)
+        self._step, self._delay, self._longest = step, delay, longest
+        # Latency: look-ahead of the output resampler, delay of the networks, the rest of a step, and
+        # look-ahead of the input resampler.
+        network_latency = (self._output_resampler.lookahead + delay + step - 1) / self._output_resampler.ratio
+        self.latency = math.ceil(network_latency + (self._input_resampler.lookahead + 1) / self._ratio)
+        self.repaired = 0
+        self._pending = np.zeros(0, dtype=np.float32)  # input of the networks, less than a step
+        self._processed = -delay  # output samples of the networks since the start of the source
+        self._fed = self._returned = 0  # input and output samples
+        self._flushed = False
+
+    @abstractmethod
+    def _run(self, wav: Samples) -> Samples:
+        """Process whole steps, up to `_most` samples: (N,) -> (N,), delayed by `delay` samples."""
+
+    @property
+    def _most(self) -> int:
+        """Samples, whole steps, that the networks may process next."""
+        return self._longest
+
+    @property
+    def _ratio(self) -> Fraction:
+        """Input samples per output sample."""
+        return self._input_resampler.ratio * self._output_resampler.ratio
+
+    def feed(self, samples: ArrayLike) -> Samples:
+        """Process the next block of the source: floats (N,), N >= 0 -> float32 (M,), M >= 0, in [-1, 1].
+
+        Raises ValueError for other shapes or types, and after `flush`.
+        """
+        if self._flushed:
+            raise ValueError("this stream has been flushed; make another")
+        block = self._repair(np.asarray(samples))
+        self._fed += len(block)
+        out = self._output_resampler.feed(self._process(self._input_resampler.feed(block))).clip(-1, 1)
+        self._returned += len(out)
+        return out
+
+    def flush(self) -> Samples:
+        """End the stream and return the remaining output: (M,). Raises ValueError if it has ended."""
+        if self._flushed:
+            raise ValueError("this stream has been flushed; make another")
+        self._flushed = True
+        rest = math.ceil(self._fed / self._input_resampler.ratio) - max(0, self._processed)
+        silence = np.zeros(self._delay + self._step, dtype=np.float32)
+        last = self._process(np.concatenate([self._input_resampler.flush(), silence]))[:rest]
+        out = [self._output_resampler.feed(last), self._output_resampler.flush()]
+        return np.concatenate(out).clip(-1, 1)[: math.ceil(self._fed / self._ratio) - self._returned]
+
+    def _repair(self, block: np.ndarray) -> Samples:
+        """A float32 copy, with zeros in place of samples that are NaN, infinite or huge."""
+        if block.ndim != 1 or not np.issubdtype(block.dtype, np.floating):
+            raise ValueError(
+                f"a block must be floats in [-1, 1] of shape (N,), not {block.dtype} of shape {block.shape}"
+            )
+        sound = is_sound(block)
+        self.repaired += int(np.count_nonzero(~sound))
+        return np.where(sound, block, 0).astype(np.float32)
+
+    def _process(self, wav: Samples) -> Samples:
+        """Process all complete steps: (N,) -> (M,), at the networks' rate."""
+        wav = np.concatenate([self._pending, wav])
+        whole = len(wav) // self._step * self._step
+        pieces, start = [], 0
+        while start < whole:
+            stop = min(start + self._most, whole)
+            pieces.append(self._run(wav[start:stop]))
+            start = stop
+        self._pending = wav[whole:]
+        early = max(0, min(-self._processed, whole))  # output for the time before the source
+        self._processed += whole
+        return np.concatenate(pieces)[early:] if pieces else np.zeros(0, dtype=np.float32)
+
+
+class Stream(BlockStream):
+    """Converts one source block by block. `Converter.stream` creates streams, which share its networks.
+
+    The sizes of the blocks change the output by rounding errors only.
+
+    Speaker, F0 range and level of the source are estimated while it streams where they are not given: the
+    speaker every two seconds, F0 from a prior of ten voiced frames, the level from -25 dBFS by less than half
+    a decibel in 20 ms. Where all are given, the output is that of `Converter.convert` within 1e-4.
+    """
 
     def __init__(
         self,
@@ -60,82 +149,29 @@ class Stream:
         """
         if source is not None:
             target = target.guided(source, engine.guidance_scale, strength)
-        rate, step, delay = engine.sample_rate, engine.alignment.step, engine.alignment.delay
+        step, delay = engine.alignment.step, engine.alignment.delay
+        super().__init__(
+            rate=engine.sample_rate,
+            step=step,
+            delay=delay,
+            longest=longest,
+            sample_rate=sample_rate,
+            output_rate=output_rate,
+        )
         self._engine = engine
         self.speaker = SpeakerTracker(target, engine, estimate=source is None)
         self.pitch = PitchTracker(
             target.f0, pitch_shift, source.f0 if source else None, engine.alignment.stride
         )
-        self._input_resampler = Resampler(sample_rate, rate)
-        self._output_resampler = Resampler(rate, output_rate)
-        self._step, self._delay, self._longest = step, delay, longest
         self.level = LevelTracker(level, step, delay)
-        # Latency: look-ahead of the output resampler, delay of the networks, the rest of a step, and
-        # look-ahead of the input resampler.
-        network_latency = (self._output_resampler.lookahead + delay + step - 1) / self._output_resampler.ratio
-        self.latency = math.ceil(network_latency + (self._input_resampler.lookahead + 1) / self._ratio)
-        self.repaired = 0
         self._cache: Cache = {}
-        self._pending = np.zeros(0, dtype=np.float32)  # input of the networks, less than a step
-        self._converted = -delay  # output samples of the networks since the start of the source
-        self._fed = self._returned = 0  # input and output samples
-        self._flushed = False
 
     @property
-    def _ratio(self) -> Fraction:
-        """Input samples per output sample."""
-        return self._input_resampler.ratio * self._output_resampler.ratio
-
-    def feed(self, samples: ArrayLike) -> Samples:
-        """Convert the next block of the source: floats (N,), N >= 0 -> float32 (M,), M >= 0, in [-1, 1].
-
-        Raises ValueError for other shapes or types, and after `flush`.
-        """
-        if self._flushed:
-            raise ValueError("this stream has been flushed; make another")
-        block = self._repair(np.asarray(samples))
-        self._fed += len(block)
-        out = self._output_resampler.feed(self._convert(self._input_resampler.feed(block))).clip(-1, 1)
-        self._returned += len(out)
-        return out
-
-    def flush(self) -> Samples:
-        """End the stream and return the remaining output: (M,). Raises ValueError if it has ended."""
-        if self._flushed:
-            raise ValueError("this stream has been flushed; make another")
-        self._flushed = True
-        rest = math.ceil(self._fed / self._input_resampler.ratio) - max(0, self._converted)
-        silence = np.zeros(self._delay + self._step, dtype=np.float32)
-        last = self._convert(np.concatenate([self._input_resampler.flush(), silence]))[:rest]
-        out = [self._output_resampler.feed(last), self._output_resampler.flush()]
-        return np.concatenate(out).clip(-1, 1)[: math.ceil(self._fed / self._ratio) - self._returned]
-
-    def _repair(self, block: np.ndarray) -> Samples:
-        """A float32 copy, with zeros in place of samples that are NaN, infinite or huge."""
-        if block.ndim != 1 or not np.issubdtype(block.dtype, np.floating):
-            raise ValueError(
-                f"a block must be floats in [-1, 1] of shape (N,), not {block.dtype} of shape {block.shape}"
-            )
-        sound = is_sound(block)
-        self.repaired += int(np.count_nonzero(~sound))
-        return np.where(sound, block, 0).astype(np.float32)
-
-    def _convert(self, wav: Samples) -> Samples:
-        """Convert all complete steps: (N,) -> (M,), at the networks' rate."""
-        wav = np.concatenate([self._pending, wav])
-        whole = len(wav) // self._step * self._step
-        pieces, start = [], 0
-        while start < whole:
-            stop = min(start + self._longest, start + self.speaker.remaining, whole)
-            pieces.append(self._run_engine(wav[start:stop]))
-            start = stop
-        self._pending = wav[whole:]
-        early = max(0, min(-self._converted, whole))  # output for the time before the source
-        self._converted += whole
-        return np.concatenate(pieces)[early:] if pieces else np.zeros(0, dtype=np.float32)
+    def _most(self) -> int:
+        return min(self._longest, self.speaker.remaining)
 
     @torch.inference_mode()
-    def _run_engine(self, wav: Samples) -> Samples:
+    def _run(self, wav: Samples) -> Samples:
         """Whole steps (N,) -> (N,), delayed by `alignment.delay`, at the level of the source."""
         before, after = self.level.gains(wav)
         x = torch.from_numpy(wav * before)[None, None].to(self._engine.device)

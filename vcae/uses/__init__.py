@@ -1,0 +1,1 @@
+"""What the networks are good for beside conversion."""

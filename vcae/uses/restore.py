@@ -1,0 +1,230 @@
+"""Restore recordings: remove noise, widen telephone sound, give a voice to whispers and monotone speech."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcae.audio import Audio, Recording, Samples, concatenate, cut, write_blocks
+from vcae.errors import AudioError, VcaeError
+from vcae.inference.checkpoint import BUNDLED, load_vocoder
+from vcae.inference.checkpoint import load as load_model
+from vcae.inference.stream import BlockStream, LevelTracker
+from vcae.model.prosody import F0_CEIL, F0_FLOOR
+from vcae.model.restorer import Restorer, RestorerConfig, Task
+from vcae.model.state import Cache
+from vcae.model.vocoder import Vocoder
+from vcae.progress import Progress
+
+Way: TypeAlias = Literal["mask", "vocoder", "both"]
+"""How clean speech is made: a mask on what is there; the vocoder alone; the vocoder above what is there."""
+WAYS: dict[Task, Way] = {"denoise": "mask", "superres": "both", "revoice": "vocoder"}
+"""The better way of each task, as `recipes/RESTORATION.md` measures it."""
+_FULL = 4400.0
+"""In Hz: telephone sound, resampled from 8 kHz, holds nothing above."""
+_EMPTY_DB = -50.0
+"""Level above that frequency, against the whole, below which the band counts as empty."""
+
+
+def load(path: str | Path | None = None, device: str = "cpu") -> "SpeechRestorer":
+    """Load the bundled weights, or the restorer in a folder that training wrote. Raises CheckpointError.
+
+    The vocoder is that of the folder, if there is one, else the bundled one.
+    """
+    folder = BUNDLED if path is None else Path(path)
+    vocoder = folder / "vocoder.safetensors"
+    restorer = load_model(folder / "restorer.safetensors", Restorer, RestorerConfig)
+    return SpeechRestorer(restorer, load_vocoder(vocoder) if vocoder.exists() else load_vocoder(), device)
+
+
+class SpeechRestorer:
+    """Restores recordings of any length, in blocks of `block_seconds`, with a restorer and a vocoder.
+
+    Outputs have the sample rate of the mel, `sample_rate`, and the level of the source. Raises ValueError
+    where the mels of restorer and vocoder differ.
+    """
+
+    def __init__(
+        self, restorer: Restorer, vocoder: Vocoder, device: str = "cpu", block_seconds: float = 5.0
+    ) -> None:
+        config = restorer.config.mel
+        if vocoder.config.mel != config:
+            raise ValueError("restorer and vocoder must have the same mel")
+        self.restorer, self.vocoder = restorer.to(device).eval(), vocoder.to(device).eval()
+        self.sample_rate = config.sample_rate
+        self.step = 2 * config.hop_length
+        """Samples that the networks process at once, at least."""
+        self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
+        self.device = torch.device(device)
+
+    def denoise(self, source: str | Path | Audio) -> Audio:
+        """Remove noise and reverberation. Raises AudioError."""
+        return self.restore(source, "denoise")
+
+    def superres(self, source: str | Path | Audio) -> Audio:
+        """Widen telephone sound: generate what is above 4 kHz. Raises AudioError, also for full sound."""
+        return self.restore(source, "superres")
+
+    def revoice(self, source: str | Path | Audio, pitch: float | None = None) -> Audio:
+        """Speak whispered or monotone speech with a voice and a melody.
+
+        pitch: mean F0 of the voice in Hz; None: estimated from the whisper. Raises AudioError, VcaeError.
+        """
+        return self.restore(source, "revoice", pitch)
+
+    def restore(
+        self, source: str | Path | Audio, task: Task, pitch: float | None = None, way: Way | None = None
+    ) -> Audio:
+        """Restore a recording; the result has its length and level.
+
+        pitch: as for `revoice`. way: how, by default the better one, `WAYS`. Raises AudioError, VcaeError.
+        """
+        return Audio(concatenate(self.restore_blocks(source, task, pitch, way)), self.sample_rate)
+
+    def restore_blocks(
+        self,
+        source: str | Path | Audio,
+        task: Task,
+        pitch: float | None = None,
+        way: Way | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Samples]:
+        """Yield the samples that `restore` returns, block by block; memory does not grow with the source."""
+        recording = Recording(source, self.sample_rate, progress)
+        if recording.silent:
+            raise AudioError(f"{recording.name}: is silent; give a recording of speech")
+        if task == "superres" and not self._is_narrow(recording):
+            raise AudioError(
+                f"{recording.name}: holds sound above {_FULL / 1000:g} kHz already; give telephone sound"
+            )
+        start = partial(self.stream, task, way=way, level=recording.level)
+        if task == "revoice" and pitch is None:
+            listener = start()
+            for block in cut(recording.blocks("listening"), self.block):
+                listener.feed(block)
+            pitch = listener.pitch
+        stream = start(pitch=pitch)
+        yield from map(stream.feed, cut(recording.blocks("restoring"), self.block))
+        yield stream.flush()
+
+    def restore_file(
+        self,
+        source: str | Path | Audio,
+        out: str | Path,
+        task: Task,
+        pitch: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Restore to a file, block by block. Raises OutputError and the errors of `restore`."""
+        blocks = self.restore_blocks(source, task, pitch, progress=progress)
+        write_blocks(out, blocks, self.sample_rate)
+
+    def stream(
+        self,
+        task: Task,
+        *,
+        sample_rate: int | None = None,
+        output_rate: int | None = None,
+        pitch: float | None = None,
+        level: float | None = None,
+        way: Way | None = None,
+    ) -> "RestorationStream":
+        """Start to restore a source that arrives block by block, such as from a microphone.
+
+        sample_rate: of the source, in Hz (default: the restorer's). output_rate: of the output (default: that
+        of the source). level: `loudness` of the source in dBFS; estimated while streaming where it is not
+        given. pitch, way: as for `restore`. Raises VcaeError for a pitch out of range.
+        """
+        if pitch is not None and not F0_FLOOR <= pitch <= F0_CEIL:
+            raise VcaeError(f"the pitch must be from {F0_FLOOR:g} to {F0_CEIL:g} Hz, not {pitch:g}")
+        sample_rate = sample_rate or self.sample_rate
+        return RestorationStream(
+            self,
+            task,
+            way or WAYS[task],
+            sample_rate=sample_rate,
+            output_rate=output_rate or sample_rate,
+            pitch=pitch,
+            level=level,
+        )
+
+    def _is_narrow(self, recording: Recording) -> bool:
+        """Whether a recording holds nothing above the telephone band."""
+        above = total = 0.0
+        for block in cut(recording.blocks("listening"), self.sample_rate):
+            power = np.abs(np.fft.rfft(block * np.hanning(len(block)))) ** 2
+            total += float(power.sum())
+            above += float(power[round(len(power) * 2 * _FULL / self.sample_rate) :].sum())
+        return above <= total * 10 ** (_EMPTY_DB / 10)
+
+
+class RestorationStream(BlockStream):
+    """Restores one source block by block. `SpeechRestorer.stream` makes streams, which share its networks.
+
+    Where the level is given, and the pitch if the speech is to be voiced, the output is that of `restore`, up
+    to rounding errors.
+    """
+
+    def __init__(
+        self,
+        owner: SpeechRestorer,
+        task: Task,
+        way: Way,
+        *,
+        sample_rate: int,
+        output_rate: int,
+        pitch: float | None = None,
+        level: float | None = None,
+    ) -> None:
+        """task, way, pitch, level: as for `SpeechRestorer.stream`. Rates: of input and output, in Hz."""
+        delay = owner.restorer.delay
+        super().__init__(
+            rate=owner.sample_rate,
+            step=owner.step,
+            delay=delay,
+            longest=owner.block,
+            sample_rate=sample_rate,
+            output_rate=output_rate,
+        )
+        self._restorer, self._vocoder, self._device = owner.restorer, owner.vocoder, owner.device
+        self._way = way
+        self._centre = None if pitch is None else torch.tensor([math.log(pitch)], device=owner.device)
+        with torch.inference_mode():
+            self._conditions = self._restorer.conditions([task], self._centre)
+        self.level = LevelTracker(level, owner.step, delay)
+        self._cache: Cache = {}
+        self._voiced = self._log_f0 = 0.0  # sums over the frames so far
+
+    @property
+    def pitch(self) -> float:
+        """Mean F0 that the restorer has predicted so far, in Hz; 150 before it predicts a voiced frame."""
+        return math.exp(self._log_f0 / self._voiced) if self._voiced else 150.0
+
+    @torch.inference_mode()
+    def _run(self, wav: Samples) -> Samples:
+        """Whole steps (N,) -> (N,), `restorer.delay` samples late, at the level of the source."""
+        before, after = self.level.gains(wav)
+        made = self._restore(torch.from_numpy(wav * before)[None, None].to(self._device))
+        restored: Samples = made[0, 0].cpu().numpy() * after
+        return restored
+
+    def _restore(self, wav: Tensor) -> Tensor:
+        """(1, 1, N) -> (1, 1, N)."""
+        restorer, vocoder, cache = self._restorer, self._vocoder, self._cache
+        spectrum = restorer.spectrum(wav, cache)
+        out = restorer(spectrum, self._conditions, cache)
+        if self._way == "mask":
+            return restorer.waveform(restorer.masked(spectrum, out, cache), cache)
+        mel, prosody = restorer.vocoder_input(out, self._centre)
+        voicing = (4 * prosody[:, 1] - 2).clamp(0, 1).double()
+        self._voiced += float(voicing.sum())
+        self._log_f0 += float((voicing * prosody[:, 0]).sum())
+        made = vocoder.spectra(mel, prosody, vocoder.phase(prosody, cache), cache)
+        if self._way == "both":
+            made = restorer.crossed(spectrum, made, cache)
+        return restorer.waveform(made, cache)
