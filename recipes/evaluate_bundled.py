@@ -179,15 +179,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *titled])
 
 
-def write_part(name: str, text: str) -> None:
-    """Replace the part of the model card between the markers of a name. Raises VcaeError without markers."""
+def write_part(name: str, text: str, page: Path = CARD) -> None:
+    """Replace the part of a page between the markers of a name. Raises VcaeError without markers."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     try:
-        before, rest = CARD.read_text(encoding="utf-8").split(start)
+        before, rest = page.read_text(encoding="utf-8").split(start)
         _, after = rest.split(end)
     except (FileNotFoundError, ValueError):
-        raise VcaeError(f"{CARD}: no place for {name}; put {start} and {end} there, once") from None
-    with replacing(CARD) as unfinished:
+        raise VcaeError(f"{page}: no place for {name}; put {start} and {end} there, once") from None
+    with replacing(page) as unfinished:
         unfinished.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
 

@@ -48,4 +48,4 @@ def overlap_add(frames: Tensor, cache: Cache | None, owner: object) -> Tensor:
     count = frames.shape[-1]
     quarters = with_past(frames, 3, cache, owner).unflatten(1, (4, -1))  # (B, 4, W / 4, 3 + T)
     hops = sum(quarters[:, q, :, 3 - q : 3 - q + count] for q in range(4))  # (B, W / 4, T)
-    return hops.mT.flatten(1).unsqueeze(1)  # type: ignore[union-attr]
+    return hops.mT.flatten(1).unsqueeze(1)

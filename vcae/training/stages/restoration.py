@@ -13,7 +13,7 @@ from vcae.model.prosody import ProsodyEncoder
 from vcae.model.restorer import TASKS, Restoration, Restorer, Task
 from vcae.training import corrupt, losses
 from vcae.training.config import RestorationStageConfig
-from vcae.training.data import Bank, Sampler
+from vcae.training.data import Sampler
 from vcae.training.discriminators import MelDiscriminator
 from vcae.training.stages.base import Losses, Phase, Stage
 
@@ -30,12 +30,7 @@ class RestorationSampler:
 
     def __init__(self, speech: Sampler, noise: Sampler) -> None:
         self.speech, self.noise = speech, noise
-        self.config = speech.config
-
-    @property
-    def bank(self) -> Bank:
-        """The bank of speech."""
-        return self.speech.bank
+        self.config, self.bank = speech.config, speech.bank
 
     def batch(self, rng: torch.Generator) -> RestorationBatch:
         """Draw one batch, on the generator's device, where the banks must be."""
