@@ -31,11 +31,11 @@ def rnnoise() -> Denoiser:
     def denoise(wav: Samples) -> Samples:
         state, size = library.create(), library.FRAME_SIZE
         full = resample(wav, RATE, library.SAMPLE_RATE)
-        # Its output is a frame late.
-        padded = np.pad(full.clip(-1, 1), (0, 2 * size - len(full) % size)).reshape(-1, size)
+        # Its output is two frames late.
+        padded = np.pad(full.clip(-1, 1), (0, 3 * size - len(full) % size)).reshape(-1, size)
         frames = [library.process_mono_frame(state, frame)[0] for frame in padded]
         library.destroy(state)
-        out = np.concatenate(frames)[size : size + len(full)] / np.float32(32768)
+        out = np.concatenate(frames)[2 * size :][: len(full)] / np.float32(32768)
         return resample(out.astype(np.float32), library.SAMPLE_RATE, RATE)[: len(wav)]
 
     return denoise
