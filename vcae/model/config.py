@@ -52,6 +52,7 @@ class AutoencoderConfig:
     """Sizes of an `Autoencoder`, and settings that its weights were trained or tuned for.
 
     delay: the look-ahead L in mel frames: output frame t describes frame t - L (`vcae.model.alignment`).
+    prosody_look_ahead: the part of the delay that the prosody encoder was trained for; None: all of it.
     expansion: hidden channels of a ConvNeXt block of content encoder and decoder, as a multiple of its width.
     content_fine, content_coarse: dilations of the content encoder's blocks before and after its stride.
     bottleneck: "kind", a key of `vcae.model.bottleneck.BOTTLENECKS`, and the options of that class.
@@ -66,6 +67,7 @@ class AutoencoderConfig:
     content_coarse: tuple[int, ...] = (1, 1, 2, 2, 4, 1, 1)
     bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
     prosody_width: int = 96
+    prosody_look_ahead: int | None = None
     speaker_width: int = 192
     speaker_dim: int = 192
     tokens: int = 12
