@@ -27,7 +27,7 @@ class Autoencoder(nn.Module):
         self.prosody = ProsodyEncoder(
             c.mel, c.delay, c.prosody_width, 2 * c.prosody_width, look_ahead=c.prosody_look_ahead
         )
-        self.speaker = SpeakerEncoder.of(c)
+        self.speaker = SpeakerEncoder(c.speaker)
         self.decoder = Decoder(
             c.mel,
             c.content_dim,

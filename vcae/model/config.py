@@ -48,6 +48,23 @@ PRESETS: dict[str, MelConfig] = {
 
 
 @dataclass(frozen=True)
+class SpeakerConfig:
+    """Sizes of a `SpeakerEncoder`."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    width: int = 192
+    """Channels of the encoder."""
+    hidden: int = 384
+    """Hidden channels of the encoder's blocks."""
+    dim: int = 192
+    """Channels of the embedding."""
+    tokens: int = 12
+    """Number of timbre tokens."""
+    token_dim: int = 64
+    """Channels of a timbre token."""
+
+
+@dataclass(frozen=True)
 class AutoencoderConfig:
     """Sizes of an `Autoencoder`, and settings that its weights were trained or tuned for.
 
@@ -79,6 +96,12 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         for name in ("content_fine", "content_coarse"):  # lists, when they come from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def speaker(self) -> SpeakerConfig:
+        """Sizes of the speaker encoder."""
+        width = self.speaker_width
+        return SpeakerConfig(self.mel, width, 2 * width, self.speaker_dim, self.tokens, self.token_dim)
 
 
 @dataclass(frozen=True)
