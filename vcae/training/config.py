@@ -541,6 +541,10 @@ class VocoderStageConfig:
     discriminator_sizes: tuple[int, ...] = (320, 640, 1280)
     """Windows of the discriminator's STFTs, in samples."""
     discriminator_channels: int = 32
-    """Channels of the discriminator."""
+    """Channels of the discriminator of STFTs."""
+    discriminator_periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    """Periods of the discriminator of folded waveforms, in samples; without any, there is none."""
+    period_channels: int = 16
+    """Channels of its first layer."""
     milestones: VocoderMilestones = field(default_factory=VocoderMilestones)
     loss_weights: VocoderLossWeights = field(default_factory=VocoderLossWeights)
