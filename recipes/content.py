@@ -61,6 +61,8 @@ class Recipe:
     start: Path | None = None
     """Weights to begin with: content.safetensors of any delay, or an autoencoder's, whose content encoder and
     its sizes are taken; default: random weights."""
+    guide: Path | None = None
+    """content.safetensors of more look-ahead, whose code is another target; default: none."""
     pseudo_labels: bool = True
     """Fill in phones where there is no text."""
     runs: Path | None = Path(__file__).parent / "runs.tsv"
@@ -92,7 +94,8 @@ def main(recipe: Recipe) -> None:
     model = student(recipe)  # before minutes are spent on labels
     train, codebook = sampler(recipe, recipe.train)
     validation, _ = sampler(recipe, recipe.validation, codebook)
-    stages = [ContentStage(model, each, recipe.stage) for each in (train, validation)]
+    guide = load(recipe.guide, ContentStudent, ContentStudentConfig) if recipe.guide else None
+    stages = [ContentStage(model, each, recipe.stage, guide) for each in (train, validation)]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
     if recipe.runs and result.finished and result.new_steps:
@@ -153,7 +156,7 @@ def sampler(recipe: Recipe, path: Path, codebook: Codebook | None = None) -> tup
 
 def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
-    names = ("train", "validation", "start", "pseudo_labels", "codebook", "phones", "speakers")
+    names = ("train", "validation", "start", "guide", "pseudo_labels", "codebook", "phones", "speakers")
     settings: dict[str, Any] = {"name": "content", **{name: getattr(recipe, name) for name in names}}
     teachers = [
         {"stage": "Whisper", "files": [path.name for path in recipe.whisper]},

@@ -128,6 +128,16 @@ def test_targets_are_those_of_the_frames_that_a_code_frame_describes(delay):
         assert found[f"{prefix}accuracy"] == found[f"{prefix}phone_accuracy"] == 1
 
 
+@pytest.mark.parametrize(("delay", "of_guide"), [(0, 8), (2, 8), (8, 2)])
+def test_the_code_is_compared_with_the_guides_of_the_same_frame(delay, of_guide):
+    s, p = stage(delay), phase()
+    s = ContentStage(s.model, s.sampler, s.config, guide=stage(of_guide).model).eval()
+    out = s.generate(s.batch(p.rng), p)
+    assert s.generator_losses(out, p)["code"] > 0.1
+    same = dataclasses.replace(out, code=out.wanted.roll((delay - of_guide) // 2, -1))
+    assert s.generator_losses(same, p)["code"] < 1e-5
+
+
 def test_a_delay_that_is_not_a_multiple_of_the_stride_is_refused():
     with pytest.raises(ValueError, match="multiple of the code's stride"):
         stage(3)

@@ -323,6 +323,8 @@ class ContentLossWeights:
     """Mean squared error of the principal components of the teacher's features."""
     phones: float = 1.0
     """Cross-entropy of phones."""
+    code: float = 2.0
+    """1 - cosine of the code to that of the guide, where there is one."""
     speaker_classifier: float = 1.0
     """Loss of the speaker classifier on the content code."""
     speaker_adversary: float = 1.0
