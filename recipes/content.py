@@ -59,8 +59,8 @@ class Recipe:
     out: Path = Path("runs/content")
     """Folder of checkpoint and product."""
     start: Path | None = None
-    """Weights to begin with: content.safetensors of any delay, or an autoencoder's, whose content encoder and
-    its sizes are taken; default: random weights."""
+    """Weights to begin with: content.safetensors of any delay and bottleneck, or an autoencoder's, whose
+    content encoder and its sizes are taken; default: random weights."""
     guide: Path | None = None
     """content.safetensors of more look-ahead, whose code is another target; default: none."""
     pseudo_labels: bool = True
@@ -110,8 +110,12 @@ def student(recipe: Recipe) -> ContentStudent:
         return ContentStudent(config)
     if read_header(recipe.start).kind == ContentStudent.__name__:
         before = load(recipe.start, ContentStudent, ContentStudentConfig)
-        model = ContentStudent(replace(before.config, delay=config.delay))
-        model.load_state_dict(before.state_dict())
+        model = ContentStudent(replace(before.config, delay=config.delay, bottleneck=config.bottleneck))
+        same = before.config.bottleneck == config.bottleneck
+        model.load_state_dict(
+            {n: t for n, t in before.state_dict().items() if same or not n.startswith("bottleneck.")},
+            strict=same,
+        )
         return model
     autoencoder = load_autoencoder(recipe.start)
     whole = autoencoder.config
@@ -127,6 +131,8 @@ def student(recipe: Recipe) -> ContentStudent:
         )
     )
     model.encoder.load_state_dict(autoencoder.content.state_dict())
+    if config.bottleneck == whole.bottleneck:
+        model.bottleneck.load_state_dict(autoencoder.bottleneck.state_dict())
     return model
 
 

@@ -325,6 +325,8 @@ class ContentLossWeights:
     """Cross-entropy of phones."""
     code: float = 2.0
     """1 - cosine of the code to that of the guide, where there is one."""
+    bottleneck: float = 1.0
+    """The bottleneck's own loss."""
     speaker_classifier: float = 1.0
     """Loss of the speaker classifier on the content code."""
     speaker_adversary: float = 1.0
