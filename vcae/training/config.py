@@ -448,6 +448,8 @@ class DecoderLossWeights:
     """1 - cosine of converted mels to their target speaker."""
     source_speaker: float = 2.0
     """What converted mels are nearer to their source speaker than the target speaker is."""
+    speaker_drift: float = 2.0
+    """1 - cosine of the speaker embedding to that of the encoder as training started."""
     converted_features: float = 2.0
     """L1 of the recogniser's later features, of converted mels."""
     phone_kl: float = 2.0
@@ -466,6 +468,8 @@ class DecoderStageConfig:
     """Perturbation of the speaker encoder's input."""
     recogniser_eq_db: float = REFERENCE.eq_db
     """Gain of the equaliser before the recogniser."""
+    train_speaker: bool = False
+    """Train the speaker encoder too. Its embedding stays close to what it was."""
     discriminator_channels: int = 32
     """Channels of the discriminator's first layer."""
     milestones: DecoderMilestones = field(default_factory=DecoderMilestones)
