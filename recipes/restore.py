@@ -38,6 +38,8 @@ from vcae.training.trainer import Trainer
 
 HELD_OUT_NOISE = ("chainsaw", "rain", "rooster")
 """Classes of ESC-10 that nothing is trained on: mechanical, steady, and short noise."""
+LABELLER = BUNDLED / "live.safetensors"
+"""The autoencoder whose prosody encoder labels F0 and voicing."""
 VALIDATION_FOLD = "5-"
 """Clips whose names begin so are to validate with. A recording's clips are all in one of ESC-10's folds."""
 
@@ -108,7 +110,7 @@ def main(recipe: Recipe) -> None:
     model = (
         load(recipe.start, Restorer, RestorerConfig) if recipe.start else Restorer(recipe.restorer)
     )  # before minutes are spent on reading
-    labeller = load_autoencoder(BUNDLED / "autoencoder.safetensors").prosody
+    labeller = load_autoencoder(LABELLER).prosody
     if labeller.mel != model.config.mel:
         raise VcaeError("the bundled prosody encoder, which labels F0, needs the default mel")
     out = recipe.out or Path("runs/restore-tiny" if recipe.tiny else "runs/restore")
@@ -166,7 +168,7 @@ def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
     names = ("corpora", "train", "validation", "validation_speakers", "held_out")
     settings: dict[str, Any] = {"name": "restore", **{name: getattr(recipe, name) for name in names}}
-    teachers = phases_of(BUNDLED / "autoencoder.safetensors")
+    teachers = phases_of(LABELLER)
     return Run(settings, phases_of(recipe.start) if recipe.start else [], teachers)
 
 

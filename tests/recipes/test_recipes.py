@@ -311,7 +311,7 @@ def test_phases_are_read_from_the_notes_of_weights(tmp_path):
     phases = [phase | {"data": {"utterances": 3}}, {"stage": "decoder", "data": "x" * 300}]
     for name, notes in (("a", {"steps": 5, "minutes": 2.0}), ("b", {"phases": phases})):
         save_tensors(tmp_path / f"{name}.safetensors", {"x": torch.zeros(1)}, {"notes": notes})
-    head, *rows = evaluate_bundled.phase_table(tmp_path)
+    head, *rows = evaluate_bundled.phase_table(sorted(tmp_path.glob("*.safetensors")))
     assert head == ["file", "stage", "steps", "minutes", "hours of audio", "device", "data"]
     assert rows[0] == ["a.safetensors", "not recorded", "5", "2", "", "", ""]
     assert rows[1] == ["b.safetensors", "encoders", "12,000", "62", "884", "A / B", "utterances 3"]
@@ -384,8 +384,8 @@ def test_importing_the_package_costs_little_more_than_torch():
 
 def test_weights_fit_their_budget():
     sizes = [p.stat().st_size for p in (ROOT / "vcae/weights").glob("*.safetensors")]
-    assert len(sizes) == 3
-    assert max(sizes) < 15 * 2**20 and sum(sizes) < 32 * 2**20
+    assert len(sizes) == 5
+    assert max(sizes) < 15 * 2**20 and sum(sizes) < 48 * 2**20
     converter = vcae.load()
     for model in (converter.autoencoder, converter.vocoder):
         assert all(torch.isfinite(p).all() for p in model.parameters())

@@ -6,11 +6,12 @@ from typing import Annotated
 from tyro.conf import arg
 
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Model, Sources
+from vcae.cli.options import Device, Sources
 from vcae.errors import VcaeError
 from vcae.model.restorer import Task
 from vcae.progress import Progress
 
+Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; default: the bundled weights")]
 Pitch = Annotated[float | None, arg(help="mean F0 of the voice in Hz; default: estimated from the recording")]
 
 

@@ -323,6 +323,10 @@ class ContentLossWeights:
     """Mean squared error of the principal components of the teacher's features."""
     phones: float = 1.0
     """Cross-entropy of phones."""
+    code: float = 2.0
+    """1 - cosine of the code to that of the guide, where there is one."""
+    bottleneck: float = 1.0
+    """The bottleneck's own loss."""
     speaker_classifier: float = 1.0
     """Loss of the speaker classifier on the content code."""
     speaker_adversary: float = 1.0
@@ -405,12 +409,12 @@ class SpeakerStageConfig:
     loss_weights: SpeakerLossWeights = field(default_factory=SpeakerLossWeights)
 
 
-# The autoencoder
+# The decoder
 
 
 @dataclass(frozen=True)
-class AutoencoderMilestones:
-    """Progress, 0 to 1, at which parts of the autoencoder's stage start."""
+class DecoderMilestones:
+    """Progress, 0 to 1, at which parts of the decoder's or the autoencoder's stage start."""
 
     discriminator: float = 0.375
     """The discriminator is trained."""
@@ -421,8 +425,8 @@ class AutoencoderMilestones:
 
 
 @dataclass(frozen=True)
-class AutoencoderLossWeights:
-    """Weights of the losses of the autoencoder's stage."""
+class DecoderLossWeights:
+    """Weights of the losses of the decoder's stage."""
 
     mel: float = 1.5
     """L1 of the standardised mel."""
@@ -434,6 +438,51 @@ class AutoencoderLossWeights:
     """Cross-entropy of the F0 that the prosody encoder predicts from the decoded mel."""
     decoded_voicing: float = 0.4
     """The same for voicing."""
+    recogniser_features: float = 4.0
+    """L1 of the recogniser's features, of mels decoded with their own speaker."""
+    adversarial: float = 0.1
+    """Hinge loss of the decoder against the discriminator."""
+    feature_matching: float = 0.5
+    """L1 of the discriminator's features."""
+    target_speaker: float = 2.0
+    """1 - cosine of converted mels to their target speaker."""
+    source_speaker: float = 2.0
+    """What converted mels are nearer to their source speaker than the target speaker is."""
+    speaker_drift: float = 2.0
+    """1 - cosine of the speaker embedding to that of the encoder as training started."""
+    converted_features: float = 2.0
+    """L1 of the recogniser's later features, of converted mels."""
+    phone_kl: float = 2.0
+    """Divergence of the recogniser's phones of converted mels from those of their sources."""
+    discriminator: float = 1.0
+    """Hinge loss of the discriminator."""
+
+
+@dataclass(frozen=True)
+class DecoderStageConfig:
+    """Training of the decoder, under encoders that are fixed."""
+
+    content: Ranges = CONTENT
+    """Perturbation of the content encoder's input."""
+    reference: Ranges = REFERENCE
+    """Perturbation of the speaker encoder's input."""
+    recogniser_eq_db: float = REFERENCE.eq_db
+    """Gain of the equaliser before the recogniser."""
+    train_speaker: bool = False
+    """Train the speaker encoder too. Its embedding stays close to what it was."""
+    discriminator_channels: int = 32
+    """Channels of the discriminator's first layer."""
+    milestones: DecoderMilestones = field(default_factory=DecoderMilestones)
+    loss_weights: DecoderLossWeights = field(default_factory=DecoderLossWeights)
+
+
+# The autoencoder
+
+
+@dataclass(frozen=True)
+class AutoencoderLossWeights(DecoderLossWeights):
+    """Weights of the losses of the autoencoder's stage."""
+
     margin: float = 0.1
     """Speaker classification of the embedding with an angular margin."""
     speaker_classifier: float = 1.0
@@ -446,39 +495,14 @@ class AutoencoderLossWeights:
     """Divergence of those phones from the recogniser's."""
     bottleneck: float = 1.0
     """The bottleneck's own loss."""
-    recogniser_features: float = 4.0
-    """L1 of the recogniser's features, of mels decoded with their own speaker."""
-    adversarial: float = 0.1
-    """Hinge loss of the decoder against the discriminator."""
-    feature_matching: float = 0.5
-    """L1 of the discriminator's features."""
-    target_speaker: float = 2.0
-    """1 - cosine of converted mels to their target speaker."""
-    source_speaker: float = 2.0
-    """What converted mels are nearer to their source speaker than the target speaker is."""
-    converted_features: float = 2.0
-    """L1 of the recogniser's later features, of converted mels."""
-    phone_kl: float = 2.0
-    """Divergence of the recogniser's phones of converted mels from those of their sources."""
-    discriminator: float = 1.0
-    """Hinge loss of the discriminator."""
 
 
 @dataclass(frozen=True)
-class AutoencoderStageConfig:
+class AutoencoderStageConfig(DecoderStageConfig):
     """Training of encoders and decoder together."""
 
-    content: Ranges = CONTENT
-    """Perturbation of the content encoder's input."""
-    reference: Ranges = REFERENCE
-    """Perturbation of the speaker encoder's input."""
-    recogniser_eq_db: float = REFERENCE.eq_db
-    """Gain of the equaliser before the recogniser."""
-    discriminator_channels: int = 32
-    """Channels of the discriminator's first layer."""
     speaker_ema_rate: float = 0.01
     """Share by which the averaged speaker encoders move towards the trained one in a step."""
-    milestones: AutoencoderMilestones = field(default_factory=AutoencoderMilestones)
     loss_weights: AutoencoderLossWeights = field(default_factory=AutoencoderLossWeights)
 
 
@@ -525,7 +549,11 @@ class VocoderStageConfig:
     discriminator_sizes: tuple[int, ...] = (320, 640, 1280)
     """Windows of the discriminator's STFTs, in samples."""
     discriminator_channels: int = 32
-    """Channels of the discriminator."""
+    """Channels of the discriminator of STFTs."""
+    discriminator_periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    """Periods of the discriminator of folded waveforms, in samples; without any, there is none."""
+    period_channels: int = 16
+    """Channels of its first layer."""
     milestones: VocoderMilestones = field(default_factory=VocoderMilestones)
     loss_weights: VocoderLossWeights = field(default_factory=VocoderLossWeights)
 
