@@ -257,6 +257,7 @@ def systems(task: str, restorer: restore.SpeechRestorer) -> dict[str, System]:
         return {
             "sinc resampling": upsampled,
             "vcae, vocoder above 3.5 kHz": ours("both"),
+            "vcae, copy above 3.5 kHz": ours("copy"),
             "vcae, vocoder": ours("vocoder"),
         }
     return {"input": upsampled, "vcae": ours(), "vcae, mean F0 given": known_pitch}

@@ -79,8 +79,18 @@ def test_the_crossover_keeps_the_input_below_and_takes_the_rest_from_above(resto
     hertz = torch.linspace(0, SMALL.mel.sample_rate / 2, SMALL.mel.win_length // 2 + 1)
     spectrum, other = (restorer.spectrum(noise(1, 1, 20 * HOP, seed=k)) for k in (0, 1))
     made = restorer.crossed(spectrum, other)
-    assert torch.equal(made[:, hertz <= low], restorer.delayed(spectrum)[:, hertz <= low])
+    assert torch.equal(made[:, hertz <= low], spectrum[:, hertz <= low])
     assert torch.equal(made[:, hertz >= high], other[:, hertz >= high])
+
+
+def test_a_copy_fills_the_band_above_from_the_band_below(restorer):
+    hertz = torch.linspace(0, SMALL.mel.sample_rate / 2, SMALL.mel.win_length // 2 + 1)
+    below = hertz <= SMALL.crossover[0]
+    spectrum = restorer.spectrum(noise(1, 1, 20 * HOP)) * below[:, None]
+    made = restorer.copied(spectrum)
+    assert torch.equal(made[:, below], spectrum[:, below])
+    for row in made[0, ~below]:
+        assert any(torch.equal(row, other) for other in spectrum[0, below][40:])
 
 
 def test_spread_scales_the_deviation_of_f0_from_its_mean(restorer):

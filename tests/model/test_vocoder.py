@@ -222,3 +222,16 @@ def test_griffin_lim_is_aligned_with_the_mel(speech):
         torch.corrcoef(torch.stack([energy[20:-20], again[20 + i : len(again) - 20 + i]]))[0, 1] for i in lags
     ]
     assert lags[int(torch.stack(products).argmax())] == 0
+
+
+def test_a_shaped_spectrum_has_the_bands_of_the_mel(vocoder):
+    mel = vocoder.config.mel
+    config = LogMel(mel)
+    window = torch.hann_window(mel.win_length)
+    flat = noise(mel.win_length * 50).unfold(0, mel.win_length, mel.hop_length)
+    spectrum = torch.fft.rfft(flat * window).mT[None]
+    target = torch.linspace(1.0, -3.0, mel.n_mels)[None, :, None].expand(1, -1, spectrum.shape[-1])
+    shaped = vocoder.shaped(spectrum, target)
+    windows = torch.fft.irfft(shaped, n=mel.win_length, dim=1).mT / window.clamp(min=1e-3)
+    found = config.from_windows(windows).mean(2)
+    assert (found - target.mean(2)).abs()[:, 5:-5].mean() < 0.25

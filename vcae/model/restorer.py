@@ -173,6 +173,15 @@ class Restorer(nn.Module):
         mel = self.log_mel(out, prosody)
         return mel, torch.cat([prosody[:, :2], energy_of(mel)], dim=1)
 
-    def crossed(self, spectrum: Tensor, generated: Tensor, cache: Cache | None = None) -> Tensor:
-        """The spectrum that was read below the crossover, `config.delay` frames late, the other above."""
-        return self.delayed(spectrum, cache) * (1 - self.generated) + generated * self.generated
+    def crossed(self, spectrum: Tensor, generated: Tensor) -> Tensor:
+        """The first spectrum below the crossover, the other above it: (B, bins, T) each."""
+        return spectrum * (1 - self.generated) + generated * self.generated
+
+    def copied(self, spectrum: Tensor) -> Tensor:
+        """The band below the crossover, from its third part on, again and again above it: (B, bins, T).
+
+        As spectral band replication (Dietz et al., 2002).
+        """
+        top = int((self.generated == 0).sum())
+        bottom, bins = top // 3, torch.arange(len(self.generated), device=spectrum.device)
+        return spectrum[:, torch.where(bins < top, bins, bottom + (bins - bottom) % (top - bottom))]

@@ -120,6 +120,11 @@ class Vocoder(nn.Module):
             missing = (level - self._loudness(spectrum)).clamp(-3, 3)  # (B, n_mels, T)
             return spectrum * (self.correction @ missing).exp()
 
+    def shaped(self, spectrum: Tensor, mel: Tensor) -> Tensor:
+        """A spectrum with the bands of a log-mel: complex (B, bins, T), (B, n_mels, T) -> (B, bins, T)."""
+        missing = (mel - self.level - self._loudness(spectrum)).clamp(-7, 7)
+        return spectrum * (self.envelope @ missing).exp()
+
     @torch.no_grad()
     def source(self, prosody: Tensor, phase: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
         """Windows of the harmonic and of the noise source, with about flat spectra of magnitude 1.

@@ -21,8 +21,9 @@ from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
 
-Way: TypeAlias = Literal["mask", "vocoder", "both"]
-"""How clean speech is made: a mask on what is there; the vocoder alone; the vocoder above what is there."""
+Way: TypeAlias = Literal["mask", "vocoder", "both", "copy"]
+"""How clean speech is made: a mask on what is there; the vocoder alone; above what is there, the vocoder or a
+copy of the band below."""
 WAYS: dict[Task, Way] = {"denoise": "mask", "superres": "both", "revoice": "vocoder"}
 """The better way of each task, as `recipes/RESTORATION.md` measures it."""
 _FULL = 4400.0
@@ -224,7 +225,11 @@ class RestorationStream(BlockStream):
         voicing = (4 * prosody[:, 1] - 2).clamp(0, 1).double()
         self._voiced += float(voicing.sum())
         self._log_f0 += float((voicing * prosody[:, 0]).sum())
+        if self._way == "copy":
+            seen = restorer.delayed(spectrum, cache)
+            made = restorer.crossed(seen, vocoder.shaped(restorer.copied(seen), mel))
+            return restorer.waveform(made, cache)
         made = vocoder.spectra(mel, prosody, vocoder.phase(prosody, cache), cache)
         if self._way == "both":
-            made = restorer.crossed(spectrum, made, cache)
+            made = restorer.crossed(restorer.delayed(spectrum, cache), made)
         return restorer.waveform(made, cache)
