@@ -52,7 +52,7 @@ class Options:
     """Folder with the unpacked corpora librispeech and esc10."""
     model: Path | None = None
     """Folder of weights that `recipes/restore.py` wrote; default: the bundled weights."""
-    recordings: int = 2
+    recordings: int = 1
     """Number of recordings of each reader."""
     set: str = "test"
     """Speakers: "test", which is reported, or "development", by which choices are made."""

@@ -122,6 +122,12 @@ def test_a_folder_of_weights_is_loaded_with_its_vocoder_or_the_bundled_one(tmp_p
     assert restore.load(tmp_path).vocoder.config == TINY_VOCODER
 
 
+def test_without_bundled_weights_the_folder_must_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(restore, "BUNDLED", tmp_path)
+    with pytest.raises(CheckpointError, match=r"^no restorer is bundled yet; .* name its folder \(--model\)"):
+        restore.load()
+
+
 def test_another_mel_is_refused():
     other = RestorerConfig(MelConfig(n_mels=40), width=16, hidden=32, dilations=(1,))
     torch.manual_seed(0)

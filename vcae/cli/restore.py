@@ -11,7 +11,7 @@ from vcae.errors import VcaeError
 from vcae.model.restorer import Task
 from vcae.progress import Progress
 
-Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; default: the bundled weights")]
+Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; no weights are bundled yet")]
 Pitch = Annotated[float | None, arg(help="mean F0 of the voice in Hz; default: estimated from the recording")]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vcae.audio import Audio, Recording, Samples, concatenate, cut, write_blocks
 from vcae.errors import AudioError, VcaeError
-from vcae.inference.checkpoint import BUNDLED, load_vocoder
+from vcae.inference.checkpoint import BUNDLED, CheckpointError, load_vocoder
 from vcae.inference.checkpoint import load as load_model
 from vcae.inference.stream import BlockStream, LevelTracker
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
@@ -33,13 +33,17 @@ _EMPTY_DB = -50.0
 
 
 def load(path: str | Path | None = None, device: str = "cpu") -> "SpeechRestorer":
-    """Load the bundled weights, or the restorer in a folder that training wrote. Raises CheckpointError.
+    """Load the restorer in a folder that training wrote, or the bundled one. Raises CheckpointError.
 
     The vocoder is that of the folder, if there is one, else the bundled one.
     """
     folder = BUNDLED if path is None else Path(path)
-    vocoder = folder / "vocoder.safetensors"
-    restorer = load_model(folder / "restorer.safetensors", Restorer, RestorerConfig)
+    weights, vocoder = folder / "restorer.safetensors", folder / "vocoder.safetensors"
+    if path is None and not weights.exists():
+        raise CheckpointError(
+            "no restorer is bundled yet; train one with recipes/restore.py, and name its folder (--model)"
+        )
+    restorer = load_model(weights, Restorer, RestorerConfig)
     return SpeechRestorer(restorer, load_vocoder(vocoder) if vocoder.exists() else load_vocoder(), device)
 
 
