@@ -13,6 +13,7 @@ import tyro
 from vcae.cli.codes import embed
 from vcae.cli.console import err
 from vcae.cli.convert import convert, reconstruct
+from vcae.cli.corpora import download
 from vcae.cli.demo import demo
 from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
@@ -37,6 +38,7 @@ COMMANDS = (
     probe,
     bench,
     export,
+    download,
     demo,
 )
 """The commands, in the order of the help."""
