@@ -24,6 +24,7 @@ LAYERS = [
     "corpora",
     "training",
     "evaluation",
+    "doctor",
     "export",
     "cli",
     "__main__",

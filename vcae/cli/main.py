@@ -15,6 +15,7 @@ from vcae.cli.console import err
 from vcae.cli.convert import convert, reconstruct
 from vcae.cli.corpora import download
 from vcae.cli.demo import demo
+from vcae.cli.doctor import doctor
 from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
 from vcae.cli.info import info
@@ -39,6 +40,7 @@ COMMANDS = (
     bench,
     export,
     download,
+    doctor,
     demo,
 )
 """The commands, in the order of the help."""

@@ -200,7 +200,7 @@ def commonvoice(root: Path, transcripts: Path | None = None) -> list[Utterance]:
     for path in lists:
         clips, language = path.parent / "clips", path.parent.name
         files = {clip.stem: clip for clip in find_audio(clips)} if clips.is_dir() else {}
-        for row in _rows(path, ("client_id", "path", "sentence")):
+        for row in read_table(path, ("client_id", "path", "sentence")):
             clip = files.get(Path(row["path"]).stem)
             if clip is None:
                 missing.append(f"{language}/clips/{row['path']}")
@@ -390,7 +390,7 @@ def by_table(root: Path, table: Path, transcripts: Path | None = None) -> list[U
     corpus = root.resolve().name
     files, texts = {path.relative_to(root): path for path in _find(root)}, _transcripts(transcripts, corpus)
     utterances, missing = [], []
-    for row in _rows(table, ("file", "speaker")):
+    for row in read_table(table, ("file", "speaker")):
         path = files.pop(Path(row["file"]), None)
         if path is None:
             missing.append(row["file"])
@@ -617,7 +617,7 @@ def _lists(root: Path, pattern: str) -> list[Path]:
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
-def _rows(table: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+def read_table(table: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a table with a header: tabs and no quotes (.tsv), or commas (.csv). Raises CorpusError."""
     lines = _read_text(table).splitlines()
     tabs = table.suffix.lower() == ".tsv"
