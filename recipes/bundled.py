@@ -45,8 +45,8 @@ from vcae.model.config import PRESETS, AutoencoderConfig, MelConfig, VocoderConf
 from vcae.model.vocoder import Vocoder
 from vcae.training.checkpoint import load_averaged
 from vcae.training.config import (
-    AutoencoderMilestones,
     AutoencoderStageConfig,
+    DecoderMilestones,
     EncodersStageConfig,
     HeadsConfig,
     RecogniserStageConfig,
@@ -260,7 +260,7 @@ def train_autoencoder(session: Session) -> None:
     recipe, before = session.recipe, session.out / "encoders.ckpt"
     config, start = recipe.autoencoder_stage, recipe.start
     if start:  # its decoder is trained already
-        config = replace(config, milestones=AutoencoderMilestones(0.0, 0.0, 0.0))
+        config = replace(config, milestones=DecoderMilestones(0.0, 0.0, 0.0))
     model = start_of(recipe, "autoencoder") or new_autoencoder(recipe)
     samplers = session.samplers(recipe.autoencoder_sampler)
     heads = EncoderHeads(recipe.heads, model.config, samplers[0].speakers)

@@ -33,7 +33,7 @@ from vcae.evaluation.runner import evaluate_list
 from vcae.evaluation.systems import SYSTEMS
 from vcae.evaluation.trials import Trial, make_trials, write_trials
 from vcae.files import load_tensors, replacing
-from vcae.inference.checkpoint import BUNDLED
+from vcae.inference.checkpoint import BUNDLED, MODELS, model_files
 
 CARD = BUNDLED / "README.md"
 CARD_MEASURES = (
@@ -65,8 +65,8 @@ class Options:
     """Folder of NAME.tsv with transcripts."""
     out: Path = Path("runs/evaluation")
     """A new folder for trial lists, recordings, results and reports."""
-    weights: Path | None = None
-    """Folder of other weights than the bundled ones."""
+    model: str = "studio"
+    """studio or live, which are bundled, or a folder that training wrote."""
     sets: tuple[str, ...] = ("test-other", "development")
     systems: tuple[str, ...] = tuple(SYSTEMS)
     trials: int | None = None
@@ -131,8 +131,8 @@ def evaluate_set(
     )
 
 
-def phase_table(folder: Path) -> list[list[str]]:
-    """A head and one row for each training phase, from the notes in the weight files of a folder.
+def phase_table(files: Sequence[Path]) -> list[list[str]]:
+    """A head and one row for each training phase, from the notes in weight files.
 
     Older files have no `phases` in their notes, but one count of steps and minutes. Columns without any value
     are left out.
@@ -148,7 +148,7 @@ def phase_table(folder: Path) -> list[list[str]]:
         "data": "data",
     }
     rows = []
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files:
         notes: Mapping[str, Any] = load_tensors(path)[1].get("notes") or {}
         for phase in notes.get("phases") or [{"stage": "not recorded", **notes}]:
             rows.append([path.name, *(_cell(phase.get(key)) for key in keys)])
@@ -193,14 +193,15 @@ def write_part(name: str, text: str) -> None:
 
 def main(options: Options) -> None:
     """Evaluate the sets, run the probes, and write the report. Raises VcaeError."""
-    if options.write_card and (options.weights or options.trials or options.systems != tuple(SYSTEMS)):
-        raise VcaeError("--write-card: needs the bundled weights, all trials and all systems")
+    whole = options.model in MODELS and not options.trials and options.systems == tuple(SYSTEMS)
+    if options.write_card and not whole:
+        raise VcaeError("--write-card: needs a bundled model, all trials and all systems")
     sets = {name: utterances_of(name, options) for name in options.sets}
     readers = utterances_of("test-other", options) if options.probes else []
-    converter = vcae.load(options.weights)
+    converter = vcae.load(options.model)
     features = FeatureCache(options.cache or default_cache_folder())
     metrics = MetricSet.load(features)
-    parts = [f"# Evaluation of the weights {converter.made_by}"]
+    parts = [f"# Evaluation of the weights {converter.fingerprint}"]
     for name, utterances in sets.items():
         trials = trials_of(name, utterances, options.trials, metrics.intelligibility, features)
         evaluation = evaluate_set(name, trials, converter, metrics, options)
@@ -212,7 +213,7 @@ def main(options: Options) -> None:
         result = probe(readers, converter, track=console.track)
         notes = "\n".join(f"- {line}" for line in result.notes())
         parts.append(f"## Probes on test-other: {result.title()}\n\n{markdown(result.table())}\n\n{notes}")
-    phases = markdown(phase_table(options.weights or BUNDLED))
+    phases = markdown(phase_table(model_files(options.model).all))
     parts.append(f"## Training phases\n\n{phases}")
     if options.write_card:
         write_part("phases", phases)

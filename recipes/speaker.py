@@ -21,6 +21,8 @@ import tyro
 
 from vcae.cli.console import in_one_line, track
 from vcae.inference.checkpoint import load
+from vcae.model.config import SpeakerConfig
+from vcae.model.speaker import SpeakerEncoder
 from vcae.training.config import (
     SpeakerLabelsConfig,
     SpeakerSamplerConfig,
@@ -31,7 +33,6 @@ from vcae.training.data import Bank
 from vcae.training.devices import fabric_of
 from vcae.training.run import Run, phases_of
 from vcae.training.stages.speaker import SpeakerStage
-from vcae.training.student import SpeakerStudent, SpeakerStudentConfig
 from vcae.training.table import append_row
 from vcae.training.teachers import load_campplus
 from vcae.training.teachers.labels import find_or_embed
@@ -57,7 +58,7 @@ class Recipe:
     """Table to which a finished run appends a row; None: no row."""
 
     speakers: SpeakerLabelsConfig = field(default_factory=SpeakerLabelsConfig)
-    student: SpeakerStudentConfig = field(default_factory=SpeakerStudentConfig)
+    student: SpeakerConfig = field(default_factory=SpeakerConfig)
     stage: SpeakerStageConfig = field(default_factory=SpeakerStageConfig)
     sampler: SpeakerSamplerConfig = field(default_factory=SpeakerSamplerConfig)
     training: TrainConfig = field(
@@ -69,9 +70,7 @@ def main(recipe: Recipe) -> None:
     """Compute the embeddings of the speakers, then train."""
     torch.manual_seed(0)
     model = (
-        load(recipe.start, SpeakerStudent, SpeakerStudentConfig)
-        if recipe.start
-        else SpeakerStudent(recipe.student)
+        load(recipe.start, SpeakerEncoder, SpeakerConfig) if recipe.start else SpeakerEncoder(recipe.student)
     )
     device = fabric_of().device
     teacher = load_campplus(recipe.campplus).to(device)

@@ -13,8 +13,8 @@ from vcae import PRESETS, Audio, Autoencoder, Converter, MelConfig, Vocoder, loa
 from vcae.audio import Recording, read, write
 from vcae.corpora import Utterance
 from vcae.training.config import (
-    AutoencoderMilestones,
     AutoencoderStageConfig,
+    DecoderMilestones,
     HeadsConfig,
     SamplerConfig,
     TrainConfig,
@@ -55,7 +55,7 @@ def folder(request, tmp_path_factory) -> Path:
     heads = EncoderHeads(HeadsConfig(), config, speech.speakers)
     at_once = AutoencoderStageConfig(
         discriminator_channels=4,
-        milestones=AutoencoderMilestones(discriminator=0, adversarial=0, conversion=0),
+        milestones=DecoderMilestones(discriminator=0, adversarial=0, conversion=0),
     )
     vocoder = seeded(Vocoder, dataclasses.replace(TINY_VOCODER, mel=config.mel))
     for stage in (

@@ -272,8 +272,16 @@ def test_info_describes_weights(vcae_, weights):
     assert described["vocoder.safetensors"]["config"]["width"] == TINY_VOCODER.width
 
 
-def test_info_of_the_bundled_weights(vcae_):
-    assert "autoencoder.safetensors" in vcae_("info", bare=True).out
+@pytest.mark.parametrize(
+    ("model", "files"),
+    [
+        ([], ["live.safetensors", "speaker.safetensors", "studio.safetensors", "vocoder.safetensors"]),
+        (["live"], ["live.safetensors", "vocoder.safetensors", "speaker.safetensors"]),
+    ],
+)
+def test_info_of_the_bundled_weights(vcae_, model, files):
+    rows = [line.split("\t") for line in vcae_("info", *model, bare=True).out.splitlines()]
+    assert [name for name, entry, _ in rows if entry == "kind"] == files
 
 
 @pytest.mark.parametrize("content", ["", "not weights"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, seeded, vowel
-from safetensors.torch import save_file
+from conftest import TINY, seeded
+from tiny_teachers import write_banks, write_teachers
 
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import load, save
@@ -19,11 +19,8 @@ from vcae.training.config import (
     SpeakerLabelsConfig,
     TrainConfig,
 )
-from vcae.training.data import Bank
 from vcae.training.run import phases_of
 from vcae.training.student import ContentStudent, ContentStudentConfig
-from vcae.training.teachers import CamPlusPlus, WhisperEncoder
-from vcae.training.teachers.whisper import WhisperConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 import content
@@ -37,59 +34,15 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def bank(path: Path, pitches: tuple[float, ...]) -> Path:
-    """A bank of speakers of one second each, the first with phones."""
-    size = 16_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    phones = torch.arange(len(wav) // 320) % 40
-    phones[50:] = -1
-    made = Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=phones.to(torch.int8),
-        starts=torch.arange(len(pitches) + 1) * size,
-        speakers=torch.arange(len(pitches)),
-        labelled=torch.ones(len(pitches), dtype=torch.bool),
-        speaker_names=[f"test/{p}" for p in pitches],
-        ids=[str(p) for p in pitches],
-        texts=[None] * len(pitches),
-    )
-    made.save(path)
-    return path
-
-
 @pytest.fixture
 def recipe(tmp_path: Path) -> content.Recipe:
-    torch.manual_seed(0)
-    whisper = WhisperEncoder(WhisperConfig(width=64, heads=1, layers=1, positions=60))
-    block = whisper.blocks[0]
-    q, k, v = block.queries_keys_values.weight.chunk(3)
-    q_bias, _, v_bias = block.queries_keys_values.bias.chunk(3)
-    attention = {"q_proj.weight": q, "k_proj.weight": k, "v_proj.weight": v}
-    attention |= {"q_proj.bias": q_bias, "v_proj.bias": v_bias}
-    tensors = {f"layers.0.self_attn.{n}": t for n, t in attention.items()}
-    tensors["embed_positions.weight"] = whisper.positions
-    renamed = {
-        "layer_norm": whisper.norm,
-        "conv1": whisper.conv1,
-        "conv2": whisper.conv2,
-        "layers.0.self_attn_layer_norm": block.attention_norm,
-        "layers.0.self_attn.out_proj": block.attention_output,
-        "layers.0.final_layer_norm": block.norm,
-        "layers.0.fc1": block.expand,
-        "layers.0.fc2": block.project,
-    }
-    for name, module in renamed.items():
-        tensors |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
-    save_file(
-        {f"encoder.{n}": t.detach().clone() for n, t in tensors.items()}, tmp_path / "whisper.safetensors"
-    )
-    save_file(CamPlusPlus().state_dict(), tmp_path / "campplus.safetensors")
+    whisper, campplus = write_teachers(tmp_path)
+    train, validation = write_banks(tmp_path)
     return content.Recipe(
-        train=bank(tmp_path / "train.bank", (110.0, 170.0, 230.0)),
-        validation=bank(tmp_path / "validation.bank", (140.0, 200.0)),
-        whisper=(tmp_path / "whisper.safetensors",),
-        campplus=tmp_path / "campplus.safetensors",
+        train=train,
+        validation=validation,
+        whisper=(whisper,),
+        campplus=campplus,
         out=tmp_path / "out",
         runs=tmp_path / "runs.tsv",
         codebook=CodebookConfig(layer=1, clusters=6, components=3),

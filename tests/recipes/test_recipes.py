@@ -311,7 +311,7 @@ def test_phases_are_read_from_the_notes_of_weights(tmp_path):
     phases = [phase | {"data": {"utterances": 3}}, {"stage": "decoder", "data": "x" * 300}]
     for name, notes in (("a", {"steps": 5, "minutes": 2.0}), ("b", {"phases": phases})):
         save_tensors(tmp_path / f"{name}.safetensors", {"x": torch.zeros(1)}, {"notes": notes})
-    head, *rows = evaluate_bundled.phase_table(tmp_path)
+    head, *rows = evaluate_bundled.phase_table(sorted(tmp_path.glob("*.safetensors")))
     assert head == ["file", "stage", "steps", "minutes", "hours of audio", "device", "data"]
     assert rows[0] == ["a.safetensors", "not recorded", "5", "2", "", "", ""]
     assert rows[1] == ["b.safetensors", "encoders", "12,000", "62", "884", "A / B", "utterances 3"]

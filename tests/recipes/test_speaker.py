@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import load
+from vcae.model.config import SpeakerConfig
+from vcae.model.speaker import SpeakerEncoder
 from vcae.training.config import SpeakerLabelsConfig, SpeakerSamplerConfig, TrainConfig
 from vcae.training.data import Bank
 from vcae.training.run import phases_of
-from vcae.training.student import SpeakerStudent, SpeakerStudentConfig
 from vcae.training.teachers import CamPlusPlus
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
@@ -57,12 +58,12 @@ def test_the_recipe_trains_and_starts_from_its_own_product(tmp_path):
         out=tmp_path / "out",
         runs=tmp_path / "runs.tsv",
         speakers=SpeakerLabelsConfig(crops=1, seconds=0.5),
-        student=SpeakerStudentConfig(width=16, hidden=16, tokens=2, token_dim=4),
+        student=SpeakerConfig(width=16, hidden=16, tokens=2, token_dim=4),
         sampler=SpeakerSamplerConfig(seconds=(0.4, 0.6), batch_seconds=2.0, at_most=()),
         training=TrainConfig(steps=2, validate_steps=2, validate_batches=1, record=False),
     )
     speaker.main(recipe)
-    model = load(recipe.out / "speaker.safetensors", SpeakerStudent, SpeakerStudentConfig)
+    model = load(recipe.out / "speaker.safetensors", SpeakerEncoder, SpeakerConfig)
     assert model.config.width == 16
     head, row = (tmp_path / "runs.tsv").read_text().splitlines()
     found = dict(zip(head.split("\t"), row.split("\t"), strict=True))
@@ -72,7 +73,7 @@ def test_the_recipe_trains_and_starts_from_its_own_product(tmp_path):
         recipe,
         start=recipe.out / "speaker.safetensors",
         out=tmp_path / "again",
-        student=SpeakerStudentConfig(),
+        student=SpeakerConfig(),
     )
     speaker.main(again)
     phases = phases_of(tmp_path / "again/speaker.safetensors")

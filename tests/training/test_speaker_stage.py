@@ -9,16 +9,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from vcae.inference.checkpoint import load
+from vcae.model.config import SpeakerConfig
+from vcae.model.speaker import SpeakerEncoder
 from vcae.training import augment
 from vcae.training.config import SpeakerSamplerConfig, TrainConfig
 from vcae.training.data import Bank
 from vcae.training.stages.base import Phase
 from vcae.training.stages.speaker import SpeakerStage
-from vcae.training.student import SpeakerStudent, SpeakerStudentConfig
 from vcae.training.teachers.sampler import SpeakerSampler
 from vcae.training.trainer import Trainer
 
-SMALL = SpeakerStudentConfig(width=16, hidden=32, dim=12, tokens=3, token_dim=8)
+SMALL = SpeakerConfig(width=16, hidden=32, dim=12, tokens=3, token_dim=8)
 CONFIG = SpeakerSamplerConfig((0.4, 0.8), 3.0, (1.0, 1.1), altered=0.5)
 
 
@@ -109,7 +110,7 @@ def test_embeddings_of_other_speeds_are_refused():
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("altered", [0.0, 0.5])
 def test_every_loss_is_finite_and_every_weight_gets_a_gradient(altered, precision):
-    stage = SpeakerStage(seeded(SpeakerStudent, SMALL), sampler(altered=altered)).train()
+    stage = SpeakerStage(seeded(SpeakerEncoder, SMALL), sampler(altered=altered)).train()
     phase = Phase(0.0, frozenset(), generator())
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         found = stage.generator_losses(stage.generate(stage.batch(phase.rng), phase), phase)
@@ -121,7 +122,7 @@ def test_every_loss_is_finite_and_every_weight_gets_a_gradient(altered, precisio
 @pytest.mark.slow
 def test_the_student_learns_and_is_saved(tmp_path):
     config = TrainConfig(steps=60, warm_up=5, learning_rate=5e-3, validate_steps=60, validate_batches=1)
-    stage = SpeakerStage(seeded(SpeakerStudent, SMALL), sampler(altered=0.0))
+    stage = SpeakerStage(seeded(SpeakerEncoder, SMALL), sampler(altered=0.0))
     assert Trainer(stage, tmp_path, config).run().validation["cosine"] < 0.6
-    model = load(tmp_path / "speaker.safetensors", SpeakerStudent, SpeakerStudentConfig)
+    model = load(tmp_path / "speaker.safetensors", SpeakerEncoder, SpeakerConfig)
     assert model(noise(2, 80, 30)).shape == (2, 12)

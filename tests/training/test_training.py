@@ -28,8 +28,8 @@ from vcae.model.config import AutoencoderConfig, VocoderConfig
 from vcae.model.vocoder import Vocoder
 from vcae.training.augment import QUEFRENCIES
 from vcae.training.config import (
-    AutoencoderMilestones,
     AutoencoderStageConfig,
+    DecoderMilestones,
     HeadsConfig,
     SamplerConfig,
     TrainConfig,
@@ -96,7 +96,7 @@ def encoders_stage(**sizes) -> Stage:
 def autoencoder_stage(milestones: dict[str, float] | None = None, **sizes) -> Stage:
     config, source = dataclasses.replace(TINY, **sizes), sampler()
     options = AutoencoderStageConfig(
-        discriminator_channels=4, milestones=AutoencoderMilestones(**milestones or {})
+        discriminator_channels=4, milestones=DecoderMilestones(**milestones or {})
     )
     model, teacher = seeded(Autoencoder, config), recogniser()
     torch.manual_seed(0)
@@ -418,7 +418,7 @@ def test_averaged_speaker_encoders_follow_slowly_and_one_of_them_until_conversio
         trained(stage, tmp_path / str(milestone), steps=3)
         moved[milestone] = [
             sum(float((p - q).detach().norm()) for p, q in zip(m.parameters(), start, strict=True))
-            for m in (stage.model.speaker, *stage.ema_speakers)
+            for m in (stage.model.speaker, *stage.judges)
         ]
     far, first, second = moved[2.0]
     assert 0 < first == second < 0.1 * far

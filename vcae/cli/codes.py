@@ -19,7 +19,7 @@ def embed(
     out: Path,
     content: bool = False,
     units: bool = False,
-    model: Model = None,
+    model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
     """Write speaker embeddings to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.

@@ -13,7 +13,7 @@ def convert(
     out: Path,
     pitch_shift: float = 0.0,
     strength: float = 1.0,
-    model: Model = None,
+    model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
     """Convert recordings into another voice.
@@ -39,7 +39,7 @@ def convert(
     console.report(console.for_each(plan, convert_one))
 
 
-def reconstruct(sources: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
+def reconstruct(sources: Sources, out: Path, model: Model = "studio", device: Device = "cpu") -> None:
     """Encode recordings and decode them in the voice of the same speaker.
 
     Args:

@@ -13,7 +13,7 @@ def demo(
     port: int = 7860,
     auth: str | None = None,
     share: bool = False,
-    model: Model = None,
+    model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
     """Serve the browser demo on this machine. Needs the extra `demo`.

@@ -61,7 +61,7 @@ def evaluate(
     converted: Path | None = None,
     whisper: str | None = None,
     cache: Path | None = None,
-    model: Model = None,
+    model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
     """Run systems on a list of trials and score the recordings: SECS, WER, MOS, F0 correlation, MCD.
@@ -93,7 +93,7 @@ def probe(
     out: Path | None = None,
     corpus: str | None = None,
     transcripts: Path | None = None,
-    model: Model = None,
+    model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
     """Measure the leakage of speaker, F0 and phones in the codes of FOLDER, and the EER of speaker codes.
@@ -133,14 +133,13 @@ def probe_table(result: "Probes") -> Table:
     return table
 
 
-def bench(hour: bool = False, quick: bool = False, json: bool = False, model: Model = None) -> None:
+def bench(hour: bool = False, quick: bool = False, json: bool = False, model: Model = "studio") -> None:
     """Measure speed, latency, memory and size on this machine.
 
     Args:
         hour: measure the memory for a recording of one hour too, which takes some minutes
         quick: one round with a short signal
         json: write JSON instead of a table
-        model: folder of weights that training wrote; default: the bundled weights
     """
     import dataclasses
     from json import dumps

@@ -8,7 +8,7 @@ from vcae.cli.options import Model, load_converter
 from vcae.errors import VcaeError
 
 
-def export(onnx: Path, model: Model = None) -> None:
+def export(onnx: Path, model: Model = "studio") -> None:
     """Export the networks to ONNX graphs, with an example script that converts without torch and vcae.
 
     Args:

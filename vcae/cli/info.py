@@ -10,21 +10,17 @@ from tyro.conf import Positional
 
 from vcae.cli import console
 from vcae.errors import VcaeError
-from vcae.inference.checkpoint import BUNDLED, read_header
+from vcae.inference.checkpoint import BUNDLED, MODELS, model_files, read_header
 
 
-def info(model: Positional[Path | None] = None, json: bool = False) -> None:
+def info(model: Positional[str | None] = None, json: bool = False) -> None:
     """Print the configuration and the training metadata of weights.
 
     Args:
-        model: a folder that training wrote, or one file of it; default: the bundled weights
+        model: studio or live, a folder that training wrote, or one file of it; default: all bundled files
         json: print JSON instead of a table, with the settings of all earlier phases
     """
-    folder = BUNDLED if model is None else model
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else [folder]
-    if not files:
-        raise VcaeError(f"{folder}: holds no .safetensors file; give a folder that training wrote")
-    headers = {path: read_header(path) for path in files}
+    headers = {path: read_header(path) for path in _files(model)}
     if json:
         print(dumps({p.name: dataclasses.asdict(h) for p, h in headers.items()}, indent=1))  # noqa: T201 -- the result itself
         return
@@ -36,6 +32,17 @@ def info(model: Positional[Path | None] = None, json: bool = False) -> None:
         for name, entries in (("config", header.config), ("training", header.notes)):
             rows += [[path.name, f"{name}: {key}", value] for key, value in _flat(entries)]
     console.show(rows)
+
+
+def _files(model: str | None) -> list[Path]:
+    """The files to describe. Raises VcaeError for a folder without any."""
+    if model in MODELS:
+        return model_files(model).all
+    path = BUNDLED if model is None else Path(model)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise VcaeError(f"{path}: holds no .safetensors file; give a folder that training wrote")
+    return files
 
 
 def _flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -37,7 +37,7 @@ def stream(
     block: float = 20.0,
     jitter_buffer: float = 40.0,
     profile: bool = False,
-    model: Model = None,
+    model: Model = "live",
     device: Device = "cpu",
 ) -> None:
     """Convert live from microphone to loudspeaker until Ctrl-C, or from file to file in the same way.

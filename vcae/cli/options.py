@@ -8,9 +8,7 @@ from tyro.conf import Positional, arg
 from vcae.errors import VcaeError
 from vcae.inference.converter import Converter, load
 
-Model = Annotated[
-    Path | None, arg(help="folder of weights that training wrote; default: the bundled weights")
-]
+Model = Annotated[str, arg(help="studio or live, which are bundled, or a folder that training wrote")]
 
 
 Device = Annotated[str, arg(help="torch device: cpu, cuda, cuda:1, mps")]
@@ -24,8 +22,8 @@ References = Annotated[
 Sources = Positional[tuple[Path, ...]]
 
 
-def load_converter(model: Path | None, device: str) -> Converter:
-    """Load the weights in a folder, or the bundled ones, to a device. Raises VcaeError."""
+def load_converter(model: str, device: str) -> Converter:
+    """Load a model to a device. Raises VcaeError."""
     import torch
 
     try:

@@ -8,7 +8,7 @@ from vcae.files import check_output
 from vcae.inference.voice import Voice
 
 
-def voice(references: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
+def voice(references: Sources, out: Path, model: Model = "studio", device: Device = "cpu") -> None:
     """Compute the voice of a speaker and save it to a file, for `vcae convert --voice`.
 
     Args:

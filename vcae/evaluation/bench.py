@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from vcae.audio import LEVEL, Samples, write_blocks
 from vcae.errors import VcaeError
-from vcae.inference.checkpoint import BUNDLED
+from vcae.inference.checkpoint import MODELS, model_files
 from vcae.inference.converter import Converter, load
 from vcae.inference.voice import Voice
 from vcae.model.prosody import PRIOR
@@ -92,14 +92,13 @@ class Bench:
         return rows
 
 
-def bench(weights: Path | None = None, seconds: Sequence[int] = (10, 600), quick: bool = False) -> Bench:
-    """Measure a folder of weights, by default the bundled ones, with a synthetic signal.
+def bench(model: str | Path | None = None, seconds: Sequence[int] = (10, 600), quick: bool = False) -> Bench:
+    """Measure a model, by its name or folder, with a synthetic signal.
 
     seconds: lengths of the recordings for which memory is measured. quick: a short signal and one round.
     Raises CheckpointError.
     """
-    folder = BUNDLED if weights is None else weights
-    converter = load(weights)
+    converter = load(model)
     rounds, length = (1, 2.0) if quick else (ROUNDS, 20.0)
     threads = torch.get_num_threads()
     source = signal(length, converter.sample_rate)
@@ -111,19 +110,19 @@ def bench(weights: Path | None = None, seconds: Sequence[int] = (10, 600), quick
         every = f"{threads} threads, blocks of a second"
         speeds.append(measure_speed(every, lambda: _stream(converter, source, 1.0), length, rounds, threads))
     if torch.cuda.is_available():
-        on_gpu = load(weights, "cuda")
+        on_gpu = load(model, "cuda")
         what = f"{torch.cuda.get_device_name()}, blocks of a second"
         speeds.append(measure_speed(what, lambda: _stream(on_gpu, source, 1.0), length, rounds, threads))
     yardstick = "for comparison: Griffin-Lim alone, one thread"
     speeds.append(measure_speed(yardstick, lambda: _griffin_lim(converter, source), length, rounds, 1))
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
-        short, memory = _processes(converter, weights, Path(name), seconds)
+        short, memory = _processes(converter, model, Path(name), seconds)
     return Bench(
         machine=f"{_cpu()}, {platform.system()}",
         torch=torch.__version__,
         parameters=sum(p.numel() for m in (converter.autoencoder, converter.vocoder) for p in m.parameters()),
-        weights_mib=sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20,
+        weights_mib=sum(path.stat().st_size for path in model_files(model).all) / 2**20,
         latency_ms=1000 * converter.stream(_voice(converter)).latency / converter.sample_rate,
         speeds=speeds,
         blocks=blocks,
@@ -191,12 +190,13 @@ def _blocks(converter: Converter, source: Samples) -> Blocks:
 
 
 def _processes(
-    converter: Converter, weights: Path | None, folder: Path, seconds: Sequence[int]
+    converter: Converter, model: str | Path | None, folder: Path, seconds: Sequence[int]
 ) -> tuple[float, dict[int, float]]:
     """Seconds of `vcae convert` for a short file, and its peak memory in MiB by length of the recording."""
     _voice(converter).save(folder / "some.voice")
     minute = signal(60, converter.sample_rate)
-    options = [] if weights is None else ["--model", str(weights.resolve())]
+    named = model is None or model in MODELS
+    options = ["--model", str(model or MODELS[0] if named else Path(str(model)).resolve())]
 
     def convert(length: int) -> tuple[float, float]:
         source = folder / "source.wav"

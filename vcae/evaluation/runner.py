@@ -101,7 +101,7 @@ def evaluate_list(
     about = {
         "list": f"{pairs.name}, {len(trials)} trials",
         "vcae": __version__,
-        "weights": converter.made_by,
+        "weights": converter.fingerprint,
         "Whisper": metric_set.intelligibility.version,
     }
     evaluation = evaluate(trials, chosen, out, metric_set, about, track, converter.embed)

@@ -3,8 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from vcae.errors import VcaeError
@@ -15,6 +16,10 @@ from vcae.model.vocoder import Vocoder
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 """The folder of the weights that are part of the package."""
+MODELS = ("studio", "live")
+"""The bundled models. The default, `studio`, has more look-ahead; `live` is for streams."""
+SHARED_SPEAKER = "speaker.safetensors"
+"""The file beside an autoencoder without a speaker encoder that holds this encoder."""
 
 FORMAT = 1
 """Version of the header's layout. Files without a version are of format 0, written before vcae 0.2."""
@@ -26,18 +31,23 @@ class CheckpointError(VcaeError):
     """A checkpoint that cannot be used. The message is one line that names the file and how to fix it."""
 
 
-def save(path: Path, model: nn.Module, notes: dict[str, Any] | None = None) -> None:
+def save(
+    path: Path, model: nn.Module, notes: dict[str, Any] | None = None, without: str | None = None
+) -> None:
     """Write a model in half precision with its `config`, a dataclass.
 
-    notes: training metadata that can be written as JSON: steps, data, seed, version. Raises OutputError, and
-    TypeError for a model without `config` or notes that are not JSON.
+    notes: training metadata that can be written as JSON: steps, data, seed, version. without: prefix of
+    tensors that are left out. Raises OutputError, and TypeError for a model without `config` or notes that
+    are not JSON.
     """
     config: Any = getattr(model, "config", None)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(
             f"only a model with a dataclass as `config` can be saved, not a {type(model).__name__}"
         )
-    tensors = {n: t.half() if t.is_floating_point() else t for n, t in model.state_dict().items()}
+    tensors = {n: _in_file(t) for n, t in model.state_dict().items()}
+    if without:
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(without)}
     about = {
         "format": FORMAT,
         "kind": type(model).__name__,
@@ -66,14 +76,57 @@ def read_header(path: Path) -> Header:
     return Header(about["kind"], about["config"], about["notes"], sum(t.numel() for t in tensors.values()))
 
 
-def load_autoencoder(path: Path = BUNDLED / "autoencoder.safetensors") -> Autoencoder:
-    """Load an autoencoder as float32 in eval mode. Raises CheckpointError."""
-    return load(path, Autoencoder, AutoencoderConfig)
+class ModelFiles(NamedTuple):
+    """The files of a model."""
+
+    autoencoder: Path
+    vocoder: Path
+
+    @property
+    def all(self) -> list[Path]:
+        """These files, and that of the speaker encoder where it is apart."""
+        shared = self.autoencoder.with_name(SHARED_SPEAKER)
+        return [*self, shared] if shared.exists() else list(self)
 
 
-def load_vocoder(path: Path = BUNDLED / "vocoder.safetensors") -> Vocoder:
-    """Load a vocoder as float32 in eval mode. Raises CheckpointError."""
-    return load(path, Vocoder, VocoderConfig)
+def model_files(model: str | Path | None = None) -> ModelFiles:
+    """The files of a bundled model, by its name, or of a folder that training wrote; None: `studio`."""
+    name = MODELS[0] if model is None else model
+    if name in MODELS:
+        return ModelFiles(BUNDLED / f"{name}.safetensors", BUNDLED / "vocoder.safetensors")
+    return ModelFiles(Path(name) / "autoencoder.safetensors", Path(name) / "vocoder.safetensors")
+
+
+def load_autoencoder(path: Path | None = None) -> Autoencoder:
+    """Load an autoencoder as float32 in eval mode; default: that of the bundled model `studio`.
+
+    Where the file holds no speaker encoder, that of `SHARED_SPEAKER` in the same folder is taken. Raises
+    CheckpointError.
+    """
+    path = path or model_files().autoencoder
+    tensors, about = _read(path)
+    if about["kind"] == Autoencoder.__name__ and not any(n.startswith("speaker.") for n in tensors):
+        shared, _ = _read(path.with_name(SHARED_SPEAKER))
+        tensors |= {f"speaker.{name}": t for name, t in shared.items()}
+    return _build(path, tensors, about, Autoencoder, AutoencoderConfig)
+
+
+def save_without_speaker(path: Path, model: Autoencoder, notes: dict[str, Any] | None = None) -> None:
+    """Write an autoencoder whose speaker encoder is in `SHARED_SPEAKER`, in the same folder, already.
+
+    Raises CheckpointError where that file holds another speaker encoder, and what `save` raises.
+    """
+    shared = path.with_name(SHARED_SPEAKER)
+    tensors, _ = _read(shared)
+    own = {name: _in_file(t) for name, t in model.speaker.state_dict().items()}
+    if own.keys() != tensors.keys() or not all(torch.equal(own[name], t) for name, t in tensors.items()):
+        raise CheckpointError(f"{shared}: holds another speaker encoder than this model's; keep them apart")
+    save(path, model, notes, without="speaker.")
+
+
+def load_vocoder(path: Path | None = None) -> Vocoder:
+    """Load a vocoder as float32 in eval mode; default: the bundled one. Raises CheckpointError."""
+    return load(path or model_files().vocoder, Vocoder, VocoderConfig)
 
 
 def load(path: Path, kind: type[_Model], config: Any) -> _Model:
@@ -81,7 +134,13 @@ def load(path: Path, kind: type[_Model], config: Any) -> _Model:
 
     kind: the model's class. config: the class of its configuration. Raises CheckpointError.
     """
-    tensors, about = _read(path)
+    return _build(path, *_read(path), kind, config)
+
+
+def _build(
+    path: Path, tensors: dict[str, Tensor], about: dict[str, Any], kind: type[_Model], config: Any
+) -> _Model:
+    """The model of tensors and header. Raises CheckpointError."""
     if about["kind"] != kind.__name__:
         raise CheckpointError(f"{path}: holds a {about['kind']}; name a file that holds a {kind.__name__}")
     try:
@@ -96,13 +155,18 @@ def load(path: Path, kind: type[_Model], config: Any) -> _Model:
     return model.eval()
 
 
+def _in_file(t: Tensor) -> Tensor:
+    return t.half() if t.is_floating_point() else t
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a checkpoint, the header converted to the current format."""
     try:
         tensors, about = load_tensors(path)
     except TensorFileError as error:
+        models = " or ".join(MODELS)
         raise CheckpointError(
-            f"{path}: {error.reason}; name a folder that training wrote, or none for the bundled weights"
+            f"{path}: {error.reason}; name a bundled model, {models}, or a folder that training wrote"
         ) from error
     if not isinstance(about.get("config"), dict) or not isinstance(about["config"].get("mel"), dict):
         raise CheckpointError(

@@ -22,7 +22,7 @@ from vcae.audio import (
     write_blocks,
 )
 from vcae.errors import AudioError, VcaeError
-from vcae.inference.checkpoint import BUNDLED, load_autoencoder, load_vocoder
+from vcae.inference.checkpoint import load_autoencoder, load_vocoder, model_files
 from vcae.inference.engine import Engine
 from vcae.inference.stream import Stream
 from vcae.inference.voice import Voice, VoiceError
@@ -48,11 +48,13 @@ PIECE_SECONDS = 10
 """Length of the pieces in which a recording is analysed, in seconds."""
 
 
-def load(path: str | Path | None = None, device: str = "cpu") -> "Converter":
-    """Load the bundled weights, or those in a folder that training wrote. Raises CheckpointError."""
-    folder = BUNDLED if path is None else Path(path)
-    autoencoder = load_autoencoder(folder / "autoencoder.safetensors")
-    return Converter(autoencoder, load_vocoder(folder / "vocoder.safetensors"), device)
+def load(model: str | Path | None = None, device: str = "cpu") -> "Converter":
+    """Load a model: "studio", the default, or "live", which are bundled, or a folder that training wrote.
+
+    `live` has less look-ahead, for streams with a short delay. Both share voices. Raises CheckpointError.
+    """
+    files = model_files(model)
+    return Converter(load_autoencoder(files.autoencoder), load_vocoder(files.vocoder), device)
 
 
 class Parts(NamedTuple):
@@ -91,7 +93,10 @@ class Converter:
         self.step = self.alignment.step
         """Samples per frame of the content code."""
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
-        self.made_by = _fingerprint(autoencoder)
+        self.fingerprint = _fingerprint(autoencoder, vocoder)
+        """Hash of all weights."""
+        self.made_by = _fingerprint(autoencoder.speaker)
+        """Hash of the speaker encoder: voices can be used with models of the same hash."""
         self._make_stream = partial(Stream, self.engine, longest=self.block)
         if self.device.type != "mps":  # MPS has no float64
             # Float64 keeps rounding errors of F0 from accumulating in the phase, so that the output does not
@@ -427,11 +432,12 @@ def _within(frames: slice, start: int) -> slice:
     return slice(max(0, frames.start - start), max(0, frames.stop - start))
 
 
-def _fingerprint(autoencoder: Autoencoder) -> str:
-    """Hash of an autoencoder's weights; voices can be used with weights of the same hash only."""
+def _fingerprint(*networks: nn.Module) -> str:
+    """Hash of the weights of networks."""
     digest = hashlib.sha256()
-    for t in autoencoder.state_dict().values():
-        digest.update(t.cpu().float().numpy().tobytes())
+    for network in networks:
+        for t in network.state_dict().values():
+            digest.update(t.cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from vcae.inference.checkpoint import BUNDLED, load_autoencoder
+from vcae.inference.checkpoint import load_autoencoder, model_files
 from vcae.model import content, speaker
 from vcae.model.autoencoder import Autoencoder
 
@@ -13,12 +13,12 @@ class SpeakerEncoder(speaker.SpeakerEncoder):
 
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None) -> Self:
-        """The bundled speaker encoder, or that of a folder that training wrote, in eval mode.
+        """The speaker encoder of a bundled model or of a folder that training wrote, in eval mode.
 
         Raises CheckpointError.
         """
         autoencoder = _autoencoder(model)
-        encoder = cls.of(autoencoder.config)
+        encoder = cls(autoencoder.config.speaker)
         encoder.load_state_dict(autoencoder.speaker.state_dict())
         return encoder.eval()
 
@@ -28,7 +28,7 @@ class ContentEncoder(content.ContentEncoder):
 
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None) -> Self:
-        """The bundled content encoder, or that of a folder that training wrote, in eval mode.
+        """The content encoder of a bundled model or of a folder that training wrote, in eval mode.
 
         Raises CheckpointError.
         """
@@ -39,4 +39,4 @@ class ContentEncoder(content.ContentEncoder):
 
 
 def _autoencoder(model: str | Path | None) -> Autoencoder:
-    return load_autoencoder(Path(model or BUNDLED) / "autoencoder.safetensors")
+    return load_autoencoder(model_files(model).autoencoder)

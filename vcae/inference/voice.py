@@ -24,8 +24,8 @@ class VoiceError(VcaeError):
 class Voice:
     """Speaker code and F0 statistics of a speaker.
 
-    embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: fingerprint of the weights that computed
-    them; a voice can be used with these weights only.
+    embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: hash of the speaker encoder that
+    computed them; a voice can be used with models that have this speaker encoder.
     """
 
     embedding: Tensor

@@ -24,8 +24,10 @@ class Autoencoder(nn.Module):
         self.alignment = Alignment(c.mel, c.delay, ContentEncoder.stride)
         self.content = ContentEncoder.of(c)
         self.bottleneck = bottleneck(dim=c.content_dim, **c.bottleneck)
-        self.prosody = ProsodyEncoder(c.mel, c.delay, c.prosody_width, 2 * c.prosody_width)
-        self.speaker = SpeakerEncoder.of(c)
+        self.prosody = ProsodyEncoder(
+            c.mel, c.delay, c.prosody_width, 2 * c.prosody_width, look_ahead=c.prosody_look_ahead
+        )
+        self.speaker = SpeakerEncoder(c.speaker)
         self.decoder = Decoder(
             c.mel,
             c.content_dim,

@@ -48,10 +48,28 @@ PRESETS: dict[str, MelConfig] = {
 
 
 @dataclass(frozen=True)
+class SpeakerConfig:
+    """Sizes of a `SpeakerEncoder`."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    width: int = 192
+    """Channels of the encoder."""
+    hidden: int = 384
+    """Hidden channels of the encoder's blocks."""
+    dim: int = 192
+    """Channels of the embedding."""
+    tokens: int = 12
+    """Number of timbre tokens."""
+    token_dim: int = 64
+    """Channels of a timbre token."""
+
+
+@dataclass(frozen=True)
 class AutoencoderConfig:
     """Sizes of an `Autoencoder`, and settings that its weights were trained or tuned for.
 
     delay: the look-ahead L in mel frames: output frame t describes frame t - L (`vcae.model.alignment`).
+    prosody_look_ahead: the part of the delay that the prosody encoder was trained for; None: all of it.
     expansion: hidden channels of a ConvNeXt block of content encoder and decoder, as a multiple of its width.
     content_fine, content_coarse: dilations of the content encoder's blocks before and after its stride.
     bottleneck: "kind", a key of `vcae.model.bottleneck.BOTTLENECKS`, and the options of that class.
@@ -66,6 +84,7 @@ class AutoencoderConfig:
     content_coarse: tuple[int, ...] = (1, 1, 2, 2, 4, 1, 1)
     bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
     prosody_width: int = 96
+    prosody_look_ahead: int | None = None
     speaker_width: int = 192
     speaker_dim: int = 192
     tokens: int = 12
@@ -77,6 +96,12 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         for name in ("content_fine", "content_coarse"):  # lists, when they come from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def speaker(self) -> SpeakerConfig:
+        """Sizes of the speaker encoder."""
+        width = self.speaker_width
+        return SpeakerConfig(self.mel, width, 2 * width, self.speaker_dim, self.tokens, self.token_dim)
 
 
 @dataclass(frozen=True)

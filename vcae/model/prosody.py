@@ -28,6 +28,9 @@ _SHARPEN = 4.0
 class ProsodyEncoder(nn.Module):
     """mel (B, n_mels, T) -> prosody (B, 3, T), delayed by `delay` frames.
 
+    look_ahead: the part of the delay that the weights were trained for, so that they serve models of any
+    longer delay; None: all of it. Raises ValueError for a look-ahead above the delay.
+
     F0 is the mean over `bins` log-spaced pitches from F0_FLOOR to F0_CEIL under their sharpened
     probabilities. After `double()` the module computes in float64, with float32 inputs and outputs. The
     vocoder integrates F0, and rounding errors of float32 would make a stream differ from a whole file.
@@ -36,11 +39,20 @@ class ProsodyEncoder(nn.Module):
     pitches: Tensor
 
     def __init__(
-        self, mel: MelConfig, delay: int = 2, width: int = 96, hidden: int = 256, bins: int = 128
+        self,
+        mel: MelConfig,
+        delay: int = 2,
+        width: int = 96,
+        hidden: int = 256,
+        bins: int = 128,
+        look_ahead: int | None = None,
     ) -> None:
         super().__init__()
         self.mel = mel
         self.delay = delay
+        self.look_ahead = delay if look_ahead is None else look_ahead
+        if self.look_ahead > delay:
+            raise ValueError(f"a look-ahead of {look_ahead} frames exceeds the delay, {delay}")
         self.input = Conv1d(mel.n_mels, width, 3)
         self.blocks = Stack(width, hidden, [1, 1, 2])
         self.norm = ChannelNorm(width)
@@ -49,7 +61,7 @@ class ProsodyEncoder(nn.Module):
         self.register_buffer("pitches", pitches, persistent=False)
 
     def logits(self, mel: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
-        """Logits of the pitches (B, bins, T) and of voicing (B, 1, T), for the training losses."""
+        """Logits of the pitches (B, bins, T) and of voicing (B, 1, T), `look_ahead` frames late."""
         x = self.input(self.mel.standardise(mel), cache)
         y = self.output(self.norm(self.blocks(x, cache)))  # (B, bins + 1, T)
         return y[:, :-1], y[:, -1:]
@@ -60,8 +72,10 @@ class ProsodyEncoder(nn.Module):
         pitch, voicing = self.logits(exact, cache)
         pitch = (_SHARPEN * pitch.to(self.pitches.dtype)).softmax(1)
         log_f0 = (pitch * self.pitches[:, None]).sum(1, keepdim=True) + LOG_MIDDLE
-        energy = delay(energy_of(exact), self.delay, cache, self)
-        return torch.cat([log_f0, voicing.sigmoid(), energy], dim=1).to(mel.dtype)
+        f0 = torch.cat([log_f0, voicing.sigmoid()], dim=1)  # (B, 2, T)
+        f0 = delay(f0, self.delay - self.look_ahead, cache, (self, "f0"))
+        energy = delay(energy_of(exact), self.delay, cache, (self, "energy"))
+        return torch.cat([f0, energy], dim=1).to(mel.dtype)
 
 
 def energy_of(mel: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """Speaker encoder: embedding and timbre tokens of a speaker from a mel."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcae.model.config import AutoencoderConfig, MelConfig
+from vcae.model.config import SpeakerConfig
 from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
 
 
@@ -24,31 +24,18 @@ class SpeakerEncoder(nn.Module):
     weighted mean over time, with learned attention of its own.
     """
 
-    def __init__(
-        self,
-        mel: MelConfig,
-        width: int = 256,
-        hidden: int = 512,
-        dim: int = 192,
-        tokens: int = 12,
-        token_dim: int = 64,
-    ) -> None:
+    def __init__(self, config: SpeakerConfig) -> None:
         super().__init__()
-        self.mel = mel
-        self.input = Conv1d(mel.n_mels, width, 4, stride=2, causal=False)
-        self.blocks = Stack(width, hidden, [1, 2, 1, 3], causal=False)
-        self.norm = ChannelNorm(width)
-        self.attention = Pointwise(width, 1 + tokens)
-        self.embedding = nn.Linear(2 * width, dim)
+        c = self.config = config
+        self.mel = c.mel
+        self.input = Conv1d(c.mel.n_mels, c.width, 4, stride=2, causal=False)
+        self.blocks = Stack(c.width, c.hidden, [1, 2, 1, 3], causal=False)
+        self.norm = ChannelNorm(c.width)
+        self.attention = Pointwise(c.width, 1 + c.tokens)
+        self.embedding = nn.Linear(2 * c.width, c.dim)
         # Without centring, all embeddings start, and long remain, in a narrow cone.
-        self.centre = nn.BatchNorm1d(dim, affine=False)
-        self.timbre = Pointwise(width, token_dim)
-
-    @classmethod
-    def of(cls, config: AutoencoderConfig) -> Self:
-        """The speaker encoder of an autoencoder of this configuration."""
-        c = config
-        return cls(c.mel, c.speaker_width, 2 * c.speaker_width, c.speaker_dim, c.tokens, c.token_dim)
+        self.centre = nn.BatchNorm1d(c.dim, affine=False)
+        self.timbre = Pointwise(c.width, c.token_dim)
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, n_mels, T) -> (B, dim)."""

@@ -405,12 +405,12 @@ class SpeakerStageConfig:
     loss_weights: SpeakerLossWeights = field(default_factory=SpeakerLossWeights)
 
 
-# The autoencoder
+# The decoder
 
 
 @dataclass(frozen=True)
-class AutoencoderMilestones:
-    """Progress, 0 to 1, at which parts of the autoencoder's stage start."""
+class DecoderMilestones:
+    """Progress, 0 to 1, at which parts of the decoder's or the autoencoder's stage start."""
 
     discriminator: float = 0.375
     """The discriminator is trained."""
@@ -421,8 +421,8 @@ class AutoencoderMilestones:
 
 
 @dataclass(frozen=True)
-class AutoencoderLossWeights:
-    """Weights of the losses of the autoencoder's stage."""
+class DecoderLossWeights:
+    """Weights of the losses of the decoder's stage."""
 
     mel: float = 1.5
     """L1 of the standardised mel."""
@@ -434,18 +434,6 @@ class AutoencoderLossWeights:
     """Cross-entropy of the F0 that the prosody encoder predicts from the decoded mel."""
     decoded_voicing: float = 0.4
     """The same for voicing."""
-    margin: float = 0.1
-    """Speaker classification of the embedding with an angular margin."""
-    speaker_classifier: float = 1.0
-    """Loss of the speaker classifier on the content code."""
-    speaker_adversary: float = 2.0
-    """Loss of the content encoder for what the speaker classifier finds."""
-    phones: float = 0.5
-    """Cross-entropy of labelled phones, predicted from the content code."""
-    phone_distillation: float = 2.0
-    """Divergence of those phones from the recogniser's."""
-    bottleneck: float = 1.0
-    """The bottleneck's own loss."""
     recogniser_features: float = 4.0
     """L1 of the recogniser's features, of mels decoded with their own speaker."""
     adversarial: float = 0.1
@@ -465,8 +453,8 @@ class AutoencoderLossWeights:
 
 
 @dataclass(frozen=True)
-class AutoencoderStageConfig:
-    """Training of encoders and decoder together."""
+class DecoderStageConfig:
+    """Training of the decoder, under encoders that are fixed."""
 
     content: Ranges = CONTENT
     """Perturbation of the content encoder's input."""
@@ -476,9 +464,37 @@ class AutoencoderStageConfig:
     """Gain of the equaliser before the recogniser."""
     discriminator_channels: int = 32
     """Channels of the discriminator's first layer."""
+    milestones: DecoderMilestones = field(default_factory=DecoderMilestones)
+    loss_weights: DecoderLossWeights = field(default_factory=DecoderLossWeights)
+
+
+# The autoencoder
+
+
+@dataclass(frozen=True)
+class AutoencoderLossWeights(DecoderLossWeights):
+    """Weights of the losses of the autoencoder's stage."""
+
+    margin: float = 0.1
+    """Speaker classification of the embedding with an angular margin."""
+    speaker_classifier: float = 1.0
+    """Loss of the speaker classifier on the content code."""
+    speaker_adversary: float = 2.0
+    """Loss of the content encoder for what the speaker classifier finds."""
+    phones: float = 0.5
+    """Cross-entropy of labelled phones, predicted from the content code."""
+    phone_distillation: float = 2.0
+    """Divergence of those phones from the recogniser's."""
+    bottleneck: float = 1.0
+    """The bottleneck's own loss."""
+
+
+@dataclass(frozen=True)
+class AutoencoderStageConfig(DecoderStageConfig):
+    """Training of encoders and decoder together."""
+
     speaker_ema_rate: float = 0.01
     """Share by which the averaged speaker encoders move towards the trained one in a step."""
-    milestones: AutoencoderMilestones = field(default_factory=AutoencoderMilestones)
     loss_weights: AutoencoderLossWeights = field(default_factory=AutoencoderLossWeights)
 
 

@@ -1,4 +1,4 @@
-"""Students: a content encoder with its bottleneck, and a speaker encoder, which teachers train."""
+"""The content student: a content encoder with its bottleneck and a head, which a teacher trains."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,7 +12,6 @@ from vcae.model.bottleneck import Bottleneck, Continuous
 from vcae.model.config import MelConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.layers import Conv1d
-from vcae.model.speaker import SpeakerEncoder
 from vcae.model.state import Cache
 
 
@@ -94,29 +93,3 @@ class ContentHead(nn.Module):
         """(B, dim, T / 2) -> `ContentPrediction`."""
         x = F.gelu(self.hidden(z))
         return ContentPrediction(self.units(x), self.features(x), self.phones(x))
-
-
-@dataclass(frozen=True)
-class SpeakerStudentConfig:
-    """Sizes of a `SpeakerStudent`."""
-
-    mel: MelConfig = field(default_factory=MelConfig)
-    width: int = 256
-    """Channels of the encoder."""
-    hidden: int = 512
-    """Hidden channels of the encoder's blocks."""
-    dim: int = 192
-    """Channels of the embedding; the teacher's has as many."""
-    tokens: int = 12
-    """Number of timbre tokens."""
-    token_dim: int = 64
-    """Channels of a timbre token."""
-
-
-class SpeakerStudent(SpeakerEncoder):
-    """A `SpeakerEncoder` with a configuration, so that it can be saved without an autoencoder."""
-
-    def __init__(self, config: SpeakerStudentConfig) -> None:
-        c = config
-        super().__init__(c.mel, c.width, c.hidden, c.dim, c.tokens, c.token_dim)
-        self.config = config

@@ -96,7 +96,7 @@ class EncodersStage(Stage[Batch, EncodersOutput]):
             **self.heads.losses(z, embedding, batch.speaker, batch.phones, out.recognised.phones),
         }
         config = self.model.config
-        late = config.delay + label_delay(config.mel)
+        late = self.model.prosody.look_ahead + label_delay(config.mel)
         pitch, f0 = in_step(out.pitch, batch.f0, late)
         voicing, voiced = in_step(out.voicing[:, 0], (batch.f0 > 0).float(), late)
         result["pitch"], result["voicing"] = prosody_losses(self.model.prosody, pitch, voicing, f0, voiced)

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.model.mel import LogMel
-from vcae.model.speaker import SpeakerCode
+from vcae.model.speaker import SpeakerCode, SpeakerEncoder
 from vcae.training import augment, losses
 from vcae.training.config import SpeakerStageConfig
 from vcae.training.stages.base import Losses, Phase, Stage
-from vcae.training.student import SpeakerStudent
 from vcae.training.teachers.sampler import SpeakerBatch, SpeakerSampler
 
 
@@ -36,7 +35,7 @@ class SpeakerStage(Stage[SpeakerBatch, SpeakerOutput]):
     name = "speaker"
 
     def __init__(
-        self, model: SpeakerStudent, sampler: SpeakerSampler, config: SpeakerStageConfig | None = None
+        self, model: SpeakerEncoder, sampler: SpeakerSampler, config: SpeakerStageConfig | None = None
     ) -> None:
         super().__init__()
         self.config = config or SpeakerStageConfig()

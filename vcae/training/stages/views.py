@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vcae.model.mel import LogMel, cosines
 from vcae.training import augment
-from vcae.training.config import AutoencoderStageConfig, EncodersStageConfig
+from vcae.training.config import DecoderStageConfig, EncodersStageConfig
 from vcae.training.data import Batch
 from vcae.training.recogniser import Recognised, Recogniser
 from vcae.training.teachers.perceptual import WhisperRecogniser
@@ -34,7 +34,7 @@ def views_of(
     batch: Batch,
     log_mel: LogMel,
     recogniser: Recogniser | WhisperRecogniser,
-    config: EncodersStageConfig | AutoencoderStageConfig,
+    config: EncodersStageConfig | DecoderStageConfig,
     rng: torch.Generator,
 ) -> Views:
     """Perturb the sources and references of a batch."""

@@ -5,12 +5,14 @@ trained on natural speech converts one to the other, and passes a gradient.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcae.inference.checkpoint import load, save
 from vcae.model.alignment import in_step, label_delay
 from vcae.model.config import MelConfig
 from vcae.model.mel import LogMel
@@ -76,6 +78,25 @@ class FrontEnd(nn.Module):
         """L1 of the predicted input, but for the last `edge` frames that both have."""
         predicted, target = in_step(self(mel), target, 0)
         return F.l1_loss(predicted[..., :-edge], target[..., :-edge])
+
+
+def find_or_fit(
+    path: Path,
+    config: FrontEndConfig,
+    sampler: Sampler,
+    fit: FrontEndFitConfig | None = None,
+    track: Track = untracked,
+) -> FrontEnd:
+    """The front end in a file, or one that is fitted now and written there.
+
+    Raises OutputError, and CheckpointError for a file that holds something else.
+    """
+    if path.exists():
+        return load(path, FrontEnd, FrontEndConfig)
+    front_end = FrontEnd(config)
+    fit_front_end(front_end, sampler, fit, track)
+    save(path, front_end)
+    return front_end
 
 
 def fit_front_end(
