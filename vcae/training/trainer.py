@@ -233,7 +233,7 @@ class Trainer:
         if found is None:
             return
         what = (
-            f"{self.stage.name}: steps without a finite gradient: {found.count}, the first is {found.first}"
+            f"{self.stage.name}: steps without a finite gradient: {found.number}, the first is {found.first}"
         )
         if self._batches_kept < _BATCHES_KEPT:
             path = self.folder / f"{self.stage.name}-step-{found.first}.batch.safetensors"
