@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vcae.corpora.utterance import Utterance
 from vcae.doctor.measure import LONGEST, Array, Measurement
 
+_PADDING = 0.12  # seconds that an encoder may add
 _NEARER = 0.2  # how much nearer another speaker must be, in cosine
 
 
@@ -71,7 +72,7 @@ class Limits:
     """How far a steady tone of the mains stands out, in dB."""
     text: float = 3.5
     """How far the score of a text may be below the median of the corpus, in units of the score's spread."""
-    similarity: float = 0.995
+    similarity: float = 0.93
     """Cosine of the fingerprints of duplicates."""
     one_person: float = 0.7
     """Cosine of the speaker codes of two labels that are probably one person."""
@@ -162,10 +163,10 @@ def duplicates(
     seconds = np.array([measurements[k].seconds for k in order])
     for start in range(0, len(order), 512):  # against those that are at most 2 % longer
         stop = min(start + 512, len(order))
-        end = int(np.searchsorted(seconds, 1.02 * seconds[stop - 1] + 0.05, side="right"))
+        end = int(np.searchsorted(seconds, 1.02 * seconds[stop - 1] + _PADDING, side="right"))
         alike = matrix[start:stop] @ matrix[start:end].T > similarity
         for i, j in zip(*np.nonzero(alike), strict=True):
-            if i < j and seconds[start + j] <= 1.02 * seconds[start + i] + 0.05:
+            if i < j and seconds[start + j] <= 1.02 * seconds[start + i] + _PADDING:
                 a, b = sorted((order[start + i], order[start + j]))
                 original[b] = min(original[b], original[a])
     for k, same in sorted(original.items()):

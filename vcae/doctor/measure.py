@@ -31,6 +31,7 @@ _INAUDIBLE = 1e-8  # mean square, -80 dBFS
 _WINDOW = 0.064  # seconds, of the spectra
 _STEP = 0.5  # windows from one spectrum to the next
 _FINGERPRINT = (16, 24)  # bands, frames
+_DEEPEST = 6.0  # nepers below the peak, to which a fingerprint reaches
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,12 @@ def _mel_facts(narrow: Samples) -> dict[str, Any]:
     with torch.inference_mode():
         mel = log_mel(torch.from_numpy(narrow)[None, None])  # (1, n_mels, T)
         code = encoder(mel[..., : round(CODE_SECONDS * log_mel.config.frame_rate)])[0]
-        coarse = torch.nn.functional.adaptive_avg_pool2d(mel - mel.mean(), _FINGERPRINT).flatten()
-        coarse = torch.nn.functional.normalize(coarse - coarse.mean(), dim=0)
+    # What codecs and levels change: edges, quiet parts, the highest bands.
+    mel = (mel - mel.max()).clamp(min=-_DEEPEST)[:, : 3 * mel.shape[1] // 4]
+    sound = (mel.mean(1)[0] > 0.1 - _DEEPEST).nonzero()
+    mel = mel[..., sound[0, 0] : sound[-1, 0] + 1] if len(sound) else mel
+    coarse = torch.nn.functional.adaptive_avg_pool2d(mel, _FINGERPRINT).flatten()
+    coarse = torch.nn.functional.normalize(coarse - coarse.mean(), dim=0)
     return {"code": code.half().numpy(), "fingerprint": coarse.half().numpy()}
 
 
