@@ -64,6 +64,7 @@ def test_a_healthy_corpus_has_no_findings():
     ("changes", "problem"),
     [
         ({"error": "not an audio file"}, "unreadable"),
+        ({"error": "not an audio file", "truncated": True}, "truncated"),
         ({"error": "is empty (0 bytes); record or download it again"}, "empty"),
         ({"error": "is longer than 60 minutes; cut it into shorter files"}, "long"),
         ({"truncated": True}, "truncated"),

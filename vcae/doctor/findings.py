@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 PROBLEMS = {
     "unreadable": Problem(True, "the file cannot be decoded"),
     "empty": Problem(True, "the file holds no samples"),
-    "truncated": Problem(True, "the file ends before its container says"),
+    "truncated": Problem(True, "the file ends before its container says, or is damaged inside"),
     "silent": Problem(True, "no sample is above -60 dBFS, or nothing stands out of the noise"),
     "short": Problem(True, "too little sound to learn from"),
     "long": Problem(False, "longer than the limit; usually several utterances in one file"),
@@ -118,7 +118,8 @@ def _of_one(number: int, m: Measurement, limits: Limits) -> Iterator[Finding]:
         return Finding(problem, detail, number)
 
     if m.error:
-        problem = "empty" if "0 bytes" in m.error or "no samples" in m.error else "unreadable"
+        problem = "truncated" if m.truncated else "unreadable"
+        problem = "empty" if "0 bytes" in m.error or "no samples" in m.error else problem
         yield finding("long" if f"{LONGEST / 60:g} minutes" in m.error else problem, m.error)
         return
     if m.truncated:

@@ -82,7 +82,8 @@ def measure(utterance: Utterance, texts: bool = True) -> Measurement:
     try:
         audio = read(utterance.path, longest=LONGEST)
     except AudioError as error:
-        return Measurement(str(error).removeprefix(f"{utterance.path}: "))
+        cut_off = utterance.path.is_file() and is_truncated(utterance.path, 0.0)  # as a FLAC may be
+        return Measurement(str(error).removeprefix(f"{utterance.path}: "), truncated=cut_off)
     x, rate = audio.samples, audio.sample_rate
     facts: dict[str, Any] = {
         "rate": rate,
