@@ -59,8 +59,10 @@ class Recipe:
     out: Path = Path("runs/content")
     """Folder of checkpoint and product."""
     start: Path | None = None
-    """Weights to begin with: content.safetensors of any delay, or an autoencoder's, whose content encoder and
-    its sizes are taken; default: random weights."""
+    """Weights to begin with: content.safetensors of any delay and bottleneck, or an autoencoder's, whose
+    content encoder and its sizes are taken; default: random weights."""
+    guide: Path | None = None
+    """content.safetensors of more look-ahead, whose code is another target; default: none."""
     pseudo_labels: bool = True
     """Fill in phones where there is no text."""
     runs: Path | None = Path(__file__).parent / "runs.tsv"
@@ -92,7 +94,8 @@ def main(recipe: Recipe) -> None:
     model = student(recipe)  # before minutes are spent on labels
     train, codebook = sampler(recipe, recipe.train)
     validation, _ = sampler(recipe, recipe.validation, codebook)
-    stages = [ContentStage(model, each, recipe.stage) for each in (train, validation)]
+    guide = load(recipe.guide, ContentStudent, ContentStudentConfig) if recipe.guide else None
+    stages = [ContentStage(model, each, recipe.stage, guide) for each in (train, validation)]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
     if recipe.runs and result.finished and result.new_steps:
@@ -107,8 +110,12 @@ def student(recipe: Recipe) -> ContentStudent:
         return ContentStudent(config)
     if read_header(recipe.start).kind == ContentStudent.__name__:
         before = load(recipe.start, ContentStudent, ContentStudentConfig)
-        model = ContentStudent(replace(before.config, delay=config.delay))
-        model.load_state_dict(before.state_dict())
+        model = ContentStudent(replace(before.config, delay=config.delay, bottleneck=config.bottleneck))
+        same = before.config.bottleneck == config.bottleneck
+        model.load_state_dict(
+            {n: t for n, t in before.state_dict().items() if same or not n.startswith("bottleneck.")},
+            strict=same,
+        )
         return model
     autoencoder = load_autoencoder(recipe.start)
     whole = autoencoder.config
@@ -124,6 +131,8 @@ def student(recipe: Recipe) -> ContentStudent:
         )
     )
     model.encoder.load_state_dict(autoencoder.content.state_dict())
+    if config.bottleneck == whole.bottleneck:
+        model.bottleneck.load_state_dict(autoencoder.bottleneck.state_dict())
     return model
 
 
@@ -153,7 +162,7 @@ def sampler(recipe: Recipe, path: Path, codebook: Codebook | None = None) -> tup
 
 def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
-    names = ("train", "validation", "start", "pseudo_labels", "codebook", "phones", "speakers")
+    names = ("train", "validation", "start", "guide", "pseudo_labels", "codebook", "phones", "speakers")
     settings: dict[str, Any] = {"name": "content", **{name: getattr(recipe, name) for name in names}}
     teachers = [
         {"stage": "Whisper", "files": [path.name for path in recipe.whisper]},

@@ -142,9 +142,17 @@ def autoencoder(recipe: Recipe) -> Autoencoder:
         load(recipe.content, ContentStudent, ContentStudentConfig),
     )
     look_ahead = before.prosody.look_ahead
-    config = replace(before.config, delay=student.config.delay, prosody_look_ahead=look_ahead)
+    config = replace(
+        before.config,
+        delay=student.config.delay,
+        prosody_look_ahead=look_ahead,
+        bottleneck=student.config.bottleneck,
+    )
     model = Autoencoder(config)
-    model.load_state_dict(before.state_dict())
+    model.load_state_dict(
+        {n: t for n, t in before.state_dict().items() if not n.startswith("bottleneck.")}, strict=False
+    )
+    model.bottleneck.load_state_dict(student.bottleneck.state_dict())
     model.content.load_state_dict(student.encoder.state_dict())
     return model
 

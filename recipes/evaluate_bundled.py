@@ -208,12 +208,14 @@ def main(options: Options) -> None:
         link = f"[{name}/report.html]({name}/report.html)"
         parts.append(f"## {name}\n\n{markdown(evaluation.table())}\n\nDetails: {link}")
         if options.write_card and name == "test-other":
-            write_part("results", markdown(evaluation.table(CARD_MEASURES)))
+            write_part(f"results of {options.model}", markdown(evaluation.table(CARD_MEASURES)))
     if options.probes:
         result = probe(readers, converter, track=console.track)
         notes = "\n".join(f"- {line}" for line in result.notes())
         parts.append(f"## Probes on test-other: {result.title()}\n\n{markdown(result.table())}\n\n{notes}")
-    phases = markdown(phase_table(model_files(options.model).all))
+    bundled = options.model in MODELS
+    files = sorted(BUNDLED.glob("*.safetensors")) if bundled else model_files(options.model).all
+    phases = markdown(phase_table(files))
     parts.append(f"## Training phases\n\n{phases}")
     if options.write_card:
         write_part("phases", phases)

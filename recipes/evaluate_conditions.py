@@ -53,6 +53,8 @@ class Options:
 
     corpora: Path
     """Folder with the unpacked corpora: librispeech, asterisk, speechocean762, festvox-ru."""
+    model: str = "studio"
+    """studio or live, which are bundled, or a folder that training wrote."""
     transcripts: Path | None = None
     """Folder of NAME.tsv with transcripts."""
     out: Path = Path("runs/conditions")
@@ -201,7 +203,7 @@ def main(options: Options) -> None:
     """Evaluate all conditions. Raises VcaeError."""
     librispeech = read_corpora(options.corpora, ["librispeech"], options.transcripts)
     readers = [u for u in librispeech if u.held_out == "test"]
-    converter = vcae.load()
+    converter = vcae.load(options.model)
     metrics = MetricSet.load(FeatureCache(options.cache or default_cache_folder()))
     rows = [["", "trials", *MEASURES]]
     degraded = references(converter) | sources(converter)
@@ -214,7 +216,7 @@ def main(options: Options) -> None:
     table = evaluate_bundled.markdown(rows)
     print(table)
     if options.write_card:
-        evaluate_bundled.write_part("conditions", table)
+        evaluate_bundled.write_part(f"conditions of {options.model}", table)
 
 
 if __name__ == "__main__":

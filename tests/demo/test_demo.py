@@ -30,7 +30,7 @@ SOURCE, MAN, OTHER_MAN = (
     VOICES / name
     for name in ("vcc2016-SF1-200001.flac", "librispeech-78-368-0031.flac", "librispeech-26-495-0007.flac")
 )
-PATIENCE = 120_000  # ms; a busy machine is no defect
+PATIENCE = 40_000  # ms; a busy machine is no defect
 expect.set_options(timeout=PATIENCE)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

@@ -75,6 +75,13 @@ def test_the_recipe_labels_trains_and_starts_from_what_there_is(recipe, tmp_path
     phases = phases_of(tmp_path / "8/content.safetensors")
     assert [phase["settings"]["model"]["delay"] for phase in phases] == [4, 8]
 
+    # So does a discrete bottleneck, guided by the continuous code.
+    student = dataclasses.replace(SMALL, bottleneck={"kind": "fsq", "levels": (4, 4)})
+    again = dataclasses.replace(again, student=student, guide=again.start, out=tmp_path / "fsq")
+    content.main(again)
+    found = load(tmp_path / "fsq/content.safetensors", ContentStudent, ContentStudentConfig)
+    assert found.bottleneck.discrete
+
     other = dataclasses.replace(recipe, codebook=CodebookConfig(layer=None, clusters=6, components=3))
     with pytest.raises(VcaeError, match=r"content-train\.safetensors: was made with another codebook"):
         content.main(other)

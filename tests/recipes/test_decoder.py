@@ -88,6 +88,16 @@ def test_only_the_decoder_is_trained_and_the_result_can_be_bundled(recipe, tmp_p
     assert "decoder" in (tmp_path / "runs.tsv").read_text()
 
 
+def test_the_speaker_encoder_can_be_trained_too(recipe):
+    stage = dataclasses.replace(recipe.stage, train_speaker=True)
+    decoder.main(dataclasses.replace(recipe, stage=stage))
+    model, before = load_autoencoder(recipe.out / "decoder.safetensors"), load_autoencoder(recipe.start)
+    moved = {
+        n for n, t in model.speaker.state_dict().items() if not torch.equal(t, before.speaker.state_dict()[n])
+    }
+    assert "timbre.weight" in moved and "centre.running_mean" not in moved
+
+
 def test_a_model_with_another_speaker_encoder_is_not_bundled_beside_it(recipe, tmp_path):
     other = seeded(Autoencoder, TINY)
     torch.nn.init.ones_(other.speaker.timbre.weight)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,8 +65,9 @@ def sampler(variants: int = 2, **options) -> ContentSampler:
     return ContentSampler(bank(), config, labels(), F.normalize(noise(3, variants, 5), dim=-1))
 
 
-def stage(delay: int = 4, **options) -> ContentStage:
-    model = seeded(ContentStudent, dataclasses.replace(SMALL, delay=delay))
+def stage(delay: int = 4, bottleneck: dict[str, Any] | None = None, **options) -> ContentStage:
+    sizes = dataclasses.replace(SMALL, delay=delay, bottleneck=bottleneck or SMALL.bottleneck)
+    model = seeded(ContentStudent, sizes)
     return ContentStage(model, sampler(), ContentStageConfig(**options))
 
 
@@ -96,10 +98,17 @@ def test_frames_without_a_label_are_unknown():
     assert (units == -1).any() and units.max() < 4
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("delay", [0, 4])
-def test_every_loss_is_finite_and_every_weight_gets_a_gradient(delay, precision):
-    s, p = stage(delay, rooms=RoomConfig(share=1.0)).train(), phase()
+@pytest.mark.parametrize(
+    ("delay", "precision", "bottleneck"),
+    [
+        (0, torch.float32, {"kind": "continuous"}),
+        (4, torch.float32, {"kind": "fsq", "levels": (4, 4)}),
+        (4, torch.bfloat16, {"kind": "continuous"}),
+        (4, torch.float32, {"kind": "onehot", "size": 8}),
+    ],
+)
+def test_every_loss_is_finite_and_every_weight_gets_a_gradient(delay, precision, bottleneck):
+    s, p = stage(delay, bottleneck, rooms=RoomConfig(share=1.0)).train(), phase()
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         found = s.generator_losses(s.generate(s.batch(p.rng), p), p)
     assert set(found) - set(s.loss_weights) == {"accuracy", "phone_accuracy"}
@@ -126,6 +135,17 @@ def test_targets_are_those_of_the_frames_that_a_code_frame_describes(delay):
     for prefix in ("", "clean_"):
         assert max(found[f"{prefix}{n}"] for n in ("units", "features", "phones")) < 1e-6
         assert found[f"{prefix}accuracy"] == found[f"{prefix}phone_accuracy"] == 1
+
+
+@pytest.mark.parametrize(("delay", "of_guide"), [(0, 8), (2, 8), (8, 2)])
+def test_the_code_is_compared_with_the_guides_of_the_same_frame(delay, of_guide):
+    s, p = stage(delay), phase()
+    s = ContentStage(s.model, s.sampler, s.config, guide=stage(of_guide).model).eval()
+    out = s.generate(s.batch(p.rng), p)
+    assert s.generator_losses(out, p)["code"] > 0.1
+    z = out.wanted.roll((delay - of_guide) // 2, -1)
+    same = dataclasses.replace(out, code=out.code._replace(z=z))
+    assert s.generator_losses(same, p)["code"] < 1e-5
 
 
 def test_a_delay_that_is_not_a_multiple_of_the_stride_is_refused():

@@ -5,27 +5,36 @@ import torch
 from conftest import noise
 from torch.nn import functional as F
 
-from vcae.training.discriminators import MelDiscriminator, SpectrumDiscriminator
+from vcae.training.discriminators import (
+    MelDiscriminator,
+    PeriodDiscriminator,
+    SpectrumDiscriminator,
+    WaveDiscriminator,
+)
 from vcae.training.losses import feature_matching, hinge_discriminator, hinge_generator
 
 SPEAKERS = F.normalize(noise(3, 12, seed=1), dim=1)
 
 
-@pytest.fixture(params=["mel", "spectrum"])
+@pytest.fixture(params=["mel", "spectrum", "period", "wave"])
 def scored(request):
-    """A seeded discriminator as a function of one tensor, how many resolutions it has, and an input."""
+    """A seeded discriminator as a function of one tensor, its numbers of scores and features, an input."""
     torch.manual_seed(0)
     if request.param == "mel":
         mel = MelDiscriminator(12, 4)
-        return mel, lambda x: mel(x, SPEAKERS[: len(x)]), 1, noise(3, 80, 37)
-    wav = SpectrumDiscriminator(channels=4)
-    return wav, wav, 3, 0.1 * noise(3, 1, 3210)
+        return mel, lambda x: mel(x, SPEAKERS[: len(x)]), (1, 4), noise(3, 80, 37)
+    wav, sizes = {
+        "spectrum": (SpectrumDiscriminator(channels=4), (3, 12)),
+        "period": (PeriodDiscriminator((2, 5), channels=4), (2, 10)),
+        "wave": (WaveDiscriminator((256, 512), 4, (3,), 4), (3, 13)),
+    }[request.param]
+    return wav, wav, sizes, 0.1 * noise(3, 1, 3210)
 
 
 def test_shapes(scored):
-    _, score, resolutions, x = scored
+    _, score, sizes, x = scored
     scores, features = score(x)
-    assert len(scores) == resolutions and len(features) == 4 * resolutions
+    assert (len(scores), len(features)) == sizes
     assert all(s.ndim == 2 and len(s) == 3 for s in scores)
     assert all(f.ndim == 4 and len(f) == 3 for f in features)
 
@@ -69,6 +78,22 @@ def test_the_mel_is_scored_for_its_speaker():
     own, others = discriminator(mel, SPEAKERS[:2]), discriminator(mel, SPEAKERS[1:])
     assert not torch.allclose(own[0][0], others[0][0])
     assert all(torch.equal(a, b) for a, b in zip(own[1], others[1], strict=True))  # features know no speaker
+
+
+def test_a_period_is_scored_by_phase():
+    """Samples of one phase of a period are in one column: a change of one phase changes no other column."""
+    torch.manual_seed(0)
+    discriminator, wav = PeriodDiscriminator((4,), channels=4), noise(1, 1, 4 * 300)
+    other = wav.clone()
+    other[..., 2::4] = 0
+    (a,), (b,) = (discriminator(x)[0] for x in (wav, other))
+    changed = (a != b).reshape(-1, 4).any(0)
+    assert changed.tolist() == [False, False, True, False]
+
+
+def test_without_periods_only_spectra_are_scored():
+    wav = noise(1, 1, 4096)
+    assert len(WaveDiscriminator((256,), 4, (), 4)(wav)[0]) == 1
 
 
 def test_the_resolutions_are_the_ones_asked_for():

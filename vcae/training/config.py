@@ -327,6 +327,10 @@ class ContentLossWeights:
     """Mean squared error of the principal components of the teacher's features."""
     phones: float = 1.0
     """Cross-entropy of phones."""
+    code: float = 2.0
+    """1 - cosine of the code to that of the guide, where there is one."""
+    bottleneck: float = 1.0
+    """The bottleneck's own loss."""
     speaker_classifier: float = 1.0
     """Loss of the speaker classifier on the content code."""
     speaker_adversary: float = 1.0
@@ -448,6 +452,8 @@ class DecoderLossWeights:
     """1 - cosine of converted mels to their target speaker."""
     source_speaker: float = 2.0
     """What converted mels are nearer to their source speaker than the target speaker is."""
+    speaker_drift: float = 2.0
+    """1 - cosine of the speaker embedding to that of the encoder as training started."""
     converted_features: float = 2.0
     """L1 of the recogniser's later features, of converted mels."""
     phone_kl: float = 2.0
@@ -466,6 +472,8 @@ class DecoderStageConfig:
     """Perturbation of the speaker encoder's input."""
     recogniser_eq_db: float = REFERENCE.eq_db
     """Gain of the equaliser before the recogniser."""
+    train_speaker: bool = False
+    """Train the speaker encoder too. Its embedding stays close to what it was."""
     discriminator_channels: int = 32
     """Channels of the discriminator's first layer."""
     milestones: DecoderMilestones = field(default_factory=DecoderMilestones)
@@ -545,6 +553,10 @@ class VocoderStageConfig:
     discriminator_sizes: tuple[int, ...] = (320, 640, 1280)
     """Windows of the discriminator's STFTs, in samples."""
     discriminator_channels: int = 32
-    """Channels of the discriminator."""
+    """Channels of the discriminator of STFTs."""
+    discriminator_periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    """Periods of the discriminator of folded waveforms, in samples; without any, there is none."""
+    period_channels: int = 16
+    """Channels of its first layer."""
     milestones: VocoderMilestones = field(default_factory=VocoderMilestones)
     loss_weights: VocoderLossWeights = field(default_factory=VocoderLossWeights)

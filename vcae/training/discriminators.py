@@ -89,3 +89,56 @@ class SpectrumDiscriminator(nn.Module):
                 features.append(x)
             scores.append(score(x).flatten(1))
         return scores, features
+
+
+class PeriodDiscriminator(nn.Module):
+    """Scores waveforms folded at several periods (HiFi-GAN, Kong et al., 2020).
+
+    wav (B, 1, N) -> one score map (B, patches) for each period. periods: in samples.
+    """
+
+    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: int = 16) -> None:
+        super().__init__()
+        c = channels
+        self.periods = tuple(periods)
+        self.stacks = nn.ModuleList(
+            _convolutions(
+                [
+                    (1, c, (5, 1), (3, 1)),
+                    (c, 2 * c, (5, 1), (3, 1)),
+                    (2 * c, 4 * c, (5, 1), (3, 1)),
+                    (4 * c, 8 * c, (5, 1), (3, 1)),
+                    (8 * c, 8 * c, (5, 1), (1, 1)),
+                ]
+            )
+            for _ in periods
+        )
+        self.scores = nn.ModuleList(nn.Conv2d(8 * c, 1, (3, 1), padding=(1, 0)) for _ in periods)
+
+    def forward(self, wav: Tensor) -> Scores:
+        """(B, 1, N) -> scores and features."""
+        scores, features = [], []
+        for period, layers, score in zip(self.periods, self.stacks, self.scores, strict=True):
+            whole = wav.shape[-1] // period * period
+            x = wav[..., :whole].unflatten(-1, (-1, period))  # (B, 1, N / period, period)
+            for layer in layers:  # type: ignore[attr-defined]
+                x = F.leaky_relu(layer(x), 0.1)
+                features.append(x)
+            scores.append(score(x).flatten(1))
+        return scores, features
+
+
+class WaveDiscriminator(nn.Module):
+    """A `SpectrumDiscriminator` and a `PeriodDiscriminator` side by side."""
+
+    def __init__(
+        self, sizes: Sequence[int], channels: int, periods: Sequence[int], period_channels: int
+    ) -> None:
+        super().__init__()
+        self.spectrum = SpectrumDiscriminator(sizes, channels)
+        self.period = PeriodDiscriminator(periods, period_channels)
+
+    def forward(self, wav: Tensor) -> Scores:
+        """(B, 1, N) -> scores and features of both."""
+        (scores, features), (more_scores, more_features) = self.spectrum(wav), self.period(wav)
+        return [*scores, *more_scores], [*features, *more_features]

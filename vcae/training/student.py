@@ -1,14 +1,14 @@
 """The content student: a content encoder with its bottleneck and a head, which a teacher trains."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.corpora.phones import PHONES
 from vcae.model.alignment import Alignment
-from vcae.model.bottleneck import Bottleneck, Continuous
+from vcae.model.bottleneck import Code, bottleneck
 from vcae.model.config import MelConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.layers import Conv1d
@@ -32,8 +32,8 @@ class ContentStudentConfig:
     """Dilations of the blocks before the encoder's stride."""
     coarse: tuple[int, ...] = (1, 1, 2, 2, 4, 1, 1, 1)
     """Dilations of the blocks after it."""
-    noise: float = 0.15
-    """Standard deviation of the bottleneck's noise."""
+    bottleneck: dict[str, Any] = field(default_factory=lambda: {"kind": "continuous", "noise": 0.15})
+    """"kind", a key of `vcae.model.bottleneck.BOTTLENECKS`, and the options of that class."""
     units: int = 512
     """Number of clusters to predict."""
     components: int = 64
@@ -70,13 +70,13 @@ class ContentStudent(nn.Module):
         self.delay = Alignment(c.mel, c.delay, ContentEncoder.stride).code_delay
         """Delay of the code, in code frames."""
         self.encoder = ContentEncoder(c.mel, c.width, c.hidden, c.dim, c.fine, c.coarse)
-        self.bottleneck: Bottleneck = Continuous(c.dim, c.noise)
+        self.bottleneck = bottleneck(dim=c.dim, **c.bottleneck)
         self.head = ContentHead(c.dim, c.units, c.components, c.head_width)
 
-    def forward(self, mel: Tensor, cache: Cache | None = None) -> Tensor:
-        """(B, n_mels, T) -> (B, dim, T / 2)."""
-        z: Tensor = self.bottleneck(self.encoder(mel, cache)).z
-        return z
+    def forward(self, mel: Tensor, cache: Cache | None = None) -> Code:
+        """(B, n_mels, T) -> code, z (B, dim, T / 2)."""
+        code: Code = self.bottleneck(self.encoder(mel, cache))
+        return code
 
 
 class ContentHead(nn.Module):

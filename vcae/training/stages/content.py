@@ -4,8 +4,10 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vcae.model.alignment import in_step
+from vcae.model.bottleneck import Code
 from vcae.model.mel import LogMel
 from vcae.training import augment, losses
 from vcae.training.config import ContentStageConfig
@@ -18,13 +20,15 @@ from vcae.training.teachers.sampler import ContentBatch, ContentSampler
 class ContentOutput:
     """The code of a batch, and what is predicted from it.
 
-    seen: log-mel of the perturbed source (B, n_mels, T). code: (B, D, T / 2). clean: the prediction from the
-    clean source, in validation only.
+    seen: log-mel of the perturbed source (B, n_mels, T). wanted: z of the guide's code of the clean
+    source (B, D, T / 2), if there is a guide. clean: the prediction from the clean source, in
+    validation only.
     """
 
     batch: ContentBatch
     seen: Tensor
-    code: Tensor
+    code: Code
+    wanted: Tensor | None
     predicted: ContentPrediction
     clean: ContentPrediction | None
 
@@ -35,12 +39,18 @@ class ContentStage(Stage[ContentBatch, ContentOutput]):
     Targets are the cluster of the feature, as the soft units of van Niekerk et al. (2022), its principal
     components and the phone, as in StreamVC (Yang et al., 2024). The student sees a perturbed source. A
     speaker classifier is its adversary; the speakers are given by the embeddings of a speaker teacher.
+    guide: a trained student of more look-ahead, whose code is another target, so that a decoder that was
+    trained for that code fits this one too.
     """
 
     name = "content"
 
     def __init__(
-        self, model: ContentStudent, sampler: ContentSampler, config: ContentStageConfig | None = None
+        self,
+        model: ContentStudent,
+        sampler: ContentSampler,
+        config: ContentStageConfig | None = None,
+        guide: ContentStudent | None = None,
     ) -> None:
         super().__init__()
         self.config = c = config or ContentStageConfig()
@@ -51,6 +61,8 @@ class ContentStage(Stage[ContentBatch, ContentOutput]):
         self.speaker_classifier = losses.SpeakerClassifier(
             model.config.dim, sampler.embeddings.shape[-1], c.classifier_width, c.classifier_scale
         )
+        self.guide = guide.requires_grad_(False) if guide else None
+        self.frozen = (guide,) if guide else ()
         self.discriminator = nn.Module()  # there is none
         self.milestones = {}
         self.loss_weights = asdict(c.loss_weights)
@@ -67,17 +79,22 @@ class ContentStage(Stage[ContentBatch, ContentOutput]):
             seen = torch.cat(
                 [augment.perturb_mel(x, ranges, mel_config, rng) for x, ranges in parts if len(x)]
             )
-            clean = None if self.training else self.model.head(self.model(self.log_mel(batch.source)))
+            source = self.log_mel(batch.source)
+            clean = None if self.training else self.model.head(self.model(source).z)
+            wanted = self.guide(source).z if self.guide else None
         code = self.model(seen)
-        return ContentOutput(batch, seen, code, self.model.head(code), clean)
+        return ContentOutput(batch, seen, code, wanted, self.model.head(code.z), clean)
 
     def generator_losses(self, out: ContentOutput, phase: Phase) -> Losses:
         """Losses of the prediction and of the speaker; of the clean source, to be logged, as "clean_NAME"."""
         batch = out.batch
-        result = self._prediction_losses(out.predicted, batch)
+        result = {"bottleneck": out.code.loss, **self._prediction_losses(out.predicted, batch)}
         result["speaker_classifier"], result["speaker_adversary"] = losses.speaker_adversary_losses(
-            self.speaker_classifier, out.code, batch.embedding, batch.speaker, self.config.chance
+            self.speaker_classifier, out.code.z, batch.embedding, batch.speaker, self.config.chance
         )
+        if self.guide and out.wanted is not None:
+            code, wanted = in_step(out.code.z, out.wanted[..., self.guide.delay :], self.model.delay)
+            result["code"] = 1 - F.cosine_similarity(code, wanted, dim=1).mean()
         if out.clean is not None:
             result |= {f"clean_{n}": x for n, x in self._prediction_losses(out.clean, batch).items()}
         return result
@@ -101,7 +118,7 @@ class ContentStage(Stage[ContentBatch, ContentOutput]):
     def pictures(self, out: ContentOutput) -> dict[str, Tensor]:
         """The first input, its code, and the probabilities of its phones."""
         seen = self.model.config.mel.standardise(out.seen[0])
-        return {"seen": seen, "code": out.code[0], "phones": out.predicted.phones[0].float().softmax(0)}
+        return {"seen": seen, "code": out.code.z[0], "phones": out.predicted.phones[0].float().softmax(0)}
 
     @property
     def product(self) -> dict[str, nn.Module]:

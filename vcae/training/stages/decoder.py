@@ -1,5 +1,6 @@
 """The decoder: reconstruction, and later conversion, from the codes of encoders that are fixed."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -29,15 +30,16 @@ from vcae.training.teachers.perceptual import WhisperRecogniser
 class DecoderOutput:
     """Codes of a batch, what the decoder makes of them, and the targets; T' = T - delay frames.
 
-    reference: log-mel (B, n_mels, R) of other speech of the source speaker. gain: (B, n_mels, 1), of another
-    microphone. recognised: of the source with that gain. speaker: code of the source speaker.
-    decoded_speaker: embedding (B, E) that the decoder was given. prosody: (B, 3, T') that the decoder was
-    given. reconstructed: the first so many examples keep their speaker. target, mel: standardised mels
-    (B, n_mels, T') of source and decoder.
+    reference: log-mel (B, n_mels, R) of other speech of the source speaker. seen_reference: the same as the
+    speaker encoder saw it. gain: (B, n_mels, 1), of another microphone. recognised: of the source with that
+    gain. speaker: code of the source speaker. decoded_speaker: embedding (B, E) that the decoder was given.
+    prosody: (B, 3, T') that the decoder was given. reconstructed: the first so many examples keep their
+    speaker. target, mel: standardised mels (B, n_mels, T') of source and decoder.
     """
 
     batch: Batch
     reference: Tensor
+    seen_reference: Tensor
     gain: Tensor
     recognised: Recognised
     code: Code
@@ -50,7 +52,7 @@ class DecoderOutput:
 
 
 class DecoderStage(Stage[Batch, DecoderOutput]):
-    """Trains the decoder of an autoencoder whose encoders are fixed.
+    """Trains the decoder of an autoencoder whose encoders are fixed, but for the speaker encoder on request.
 
     The decoder learns the clean source from the codes of a perturbed one. From the milestone "conversion" on,
     half of each batch is decoded with another speaker, and must be close to that speaker and hold the same
@@ -74,12 +76,16 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         self.model = model
         self.model.requires_grad_(False)
         self.model.decoder.requires_grad_(True)
+        self.model.speaker.requires_grad_(c.train_speaker)
+        self.first_speaker = copy.deepcopy(model.speaker).requires_grad_(False)
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
         self.recogniser = recogniser.requires_grad_(False)
         self.judges = nn.ModuleList(judges).requires_grad_(False)
-        self.frozen = (model.content, model.prosody, model.speaker, self.recogniser, self.judges)
+        # Even if it is trained, the speaker encoder is in eval mode, so that its running mean stays.
+        encoders = (model.content, model.prosody, model.speaker, self.first_speaker)
+        self.frozen = (*encoders, self.recogniser, self.judges)
         self.discriminator = MelDiscriminator(model.config.speaker_dim, c.discriminator_channels)
         self.milestones = asdict(c.milestones)
         self.loss_weights = asdict(c.loss_weights)
@@ -104,6 +110,7 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         return DecoderOutput(
             batch=batch,
             reference=self.log_mel(batch.reference),
+            seen_reference=views.reference,
             gain=views.gain,
             recognised=views.recognised,
             code=code,
@@ -123,6 +130,8 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
             **self._reconstruction_losses(out, raw, recognised),
             **self._decoded_prosody_losses(out, raw),
         }
+        if self.config.train_speaker:
+            result["speaker_drift"] = self._speaker_drift(out)
         if "adversarial" in phase.started:
             result |= self._adversarial_losses(out)
         if "conversion" in phase.started:
@@ -152,6 +161,12 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         f0 = log_f0.exp() * (voiced > 0.5)
         pitch_loss, voicing_loss = prosody_losses(self.model.prosody, pitch, voicing, f0, voiced)
         return {"decoded_pitch": pitch_loss, "decoded_voicing": voicing_loss}
+
+    def _speaker_drift(self, out: DecoderOutput) -> Tensor:
+        """How far the embedding has moved from what the encoder gave at first."""
+        with torch.no_grad():
+            first = self.first_speaker(out.seen_reference)
+        return 1 - (out.speaker.embedding * first).sum(1).mean()
 
     def _adversarial_losses(self, out: DecoderOutput) -> Losses:
         """Hinge loss of all examples; features of those that keep their speaker."""

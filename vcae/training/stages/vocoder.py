@@ -11,7 +11,7 @@ from vcae.model.vocoder import Vocoder
 from vcae.training import losses
 from vcae.training.config import VocoderStageConfig
 from vcae.training.data import Batch, Sampler
-from vcae.training.discriminators import SpectrumDiscriminator
+from vcae.training.discriminators import WaveDiscriminator
 from vcae.training.stages.base import Losses, Phase, Stage
 
 
@@ -46,7 +46,9 @@ class VocoderStage(Stage[Batch, VocoderOutput]):
             for size, bands in c.mel_sizes
         ]
         self.log_mels = nn.ModuleList([self.log_mel, *others])
-        self.discriminator = SpectrumDiscriminator(c.discriminator_sizes, c.discriminator_channels)
+        self.discriminator = WaveDiscriminator(
+            c.discriminator_sizes, c.discriminator_channels, c.discriminator_periods, c.period_channels
+        )
         self.milestones = asdict(c.milestones)
         self.loss_weights = asdict(c.loss_weights)
 
