@@ -244,6 +244,8 @@ def test_content_of_a_file_called_file(vcae_):
         ("voice", ["--out", "--model", "--device"]),
         ("mix", ["--out", "--weights"]),
         ("info", ["--json"]),
+        ("download", ["--out", "--parts", "--dry-run"]),
+        ("doctor", ["--out", "--speakers", "--exclude", "--no-texts", "--limits.shortest"]),
     ],
 )
 def test_every_command_has_help(vcae_, command, options):

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from vcae.cli.main import main
 from vcae.corpora.layouts import READERS
 from vcae.corpora.sources import SOURCES, Archive, Source, download, plan_download
 from vcae.corpora.utterance import CorpusError
@@ -199,6 +200,27 @@ def test_a_full_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(OutputError, match=r"toy needs 0.0 GB, and 0.0 GB are free; make room"):
         plan_download("toy", tmp_path)
+
+
+def test_the_command_says_first_how_much_disk_is_needed(server, tmp_path, capsys):
+    main(["download", "toy", "--out", str(tmp_path / "toy"), "--dry-run"])
+    told = capsys.readouterr().err
+    assert "licence: CC0" in told
+    assert re.search(
+        r"2 archives, 0.0 GB to download; needs up to 0.0 GB .* GB are free", told
+    )
+    assert not (tmp_path / "toy").exists()
+    main(["download", "toy", "--out", str(tmp_path / "toy")])
+    assert (tmp_path / "toy/wav/a.wav").is_file()
+    main(["download", "toy", "--out", str(tmp_path / "toy")])
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_command_lists_corpora_with_source_and_licence(capsys):
+    main(["download"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(SOURCES)
+    assert any(line.startswith("vctk\t") and "CC BY 4.0" in line and "10283/3443" in line for line in lines)
 
 
 def test_what_cannot_be_downloaded_is_told(server, tmp_path):
