@@ -206,9 +206,7 @@ def test_the_command_says_first_how_much_disk_is_needed(server, tmp_path, capsys
     main(["download", "toy", "--out", str(tmp_path / "toy"), "--dry-run"])
     told = capsys.readouterr().err
     assert "licence: CC0" in told
-    assert re.search(
-        r"2 archives, 0.0 GB to download; needs up to 0.0 GB .* GB are free", told
-    )
+    assert re.search(r"2 archives, 0.0 GB to download; needs up to 0.0 GB .* GB are free", told)
     assert not (tmp_path / "toy").exists()
     main(["download", "toy", "--out", str(tmp_path / "toy")])
     assert (tmp_path / "toy/wav/a.wav").is_file()

@@ -118,9 +118,13 @@ def _of_one(number: int, m: Measurement, limits: Limits) -> Iterator[Finding]:
         return Finding(problem, detail, number)
 
     if m.error:
-        problem = "truncated" if m.truncated else "unreadable"
-        problem = "empty" if "0 bytes" in m.error or "no samples" in m.error else problem
-        yield finding("long" if f"{LONGEST / 60:g} minutes" in m.error else problem, m.error)
+        if m.truncated:
+            yield finding("truncated", m.error)
+        elif f"{LONGEST / 60:g} minutes" in m.error:
+            yield finding("long", m.error)
+        else:
+            empty = "0 bytes" in m.error or "no samples" in m.error
+            yield finding("empty" if empty else "unreadable", m.error)
         return
     if m.truncated:
         yield finding("truncated", f"ends after {m.seconds:.1f} s, before its container says")
