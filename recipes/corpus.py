@@ -15,6 +15,7 @@ from vcae.cli.doctor import summarise
 from vcae.corpora.exclude import leave_out, read_excluded
 from vcae.corpora.utterance import Utterance
 from vcae.doctor import Limits, examine
+from vcae.doctor.report import write_all
 from vcae.errors import VcaeError
 
 
@@ -53,7 +54,7 @@ class CorpusRecipe(bundled.Recipe):
         d = self.doctor
         found = examine(self.corpora, utterances, d.limits, d.exclude, d.texts, d.processes, track)
         folder.mkdir(parents=True, exist_ok=True)
-        found.write(folder)
+        write_all(folder, found)
         summarise(found)
         if found.status == 2:
             excluded.unlink()  # so that the next run examines the corpus again

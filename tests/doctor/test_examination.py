@@ -16,6 +16,7 @@ from vcae.corpora.layouts import folder, read_speech
 from vcae.corpora.utterance import CorpusError, Utterance
 from vcae.doctor import PROBLEMS, Examination, Limits, Measurement, examine
 from vcae.doctor.findings import find_all, split_in_two
+from vcae.doctor.report import write_all
 
 RATE = 16_000
 
@@ -193,7 +194,7 @@ def test_an_examination_lists_what_it_leaves_out(examination, corpus):
 
 def test_nothing_is_left_out_that_is_not_listed(examination, tmp_path):
     """Each recording is either kept, or in exclude.tsv; each finding is in findings.tsv."""
-    examination.write(tmp_path)
+    write_all(tmp_path, examination)
     listed = {line.file for line in read_excluded(tmp_path / "exclude.tsv")}
     kept = {examination.utterances[k].path.relative_to(examination.root).as_posix() for k in examination.kept}
     assert len(kept | listed) == len(kept) + len(listed) == len(examination.utterances)
@@ -202,7 +203,7 @@ def test_nothing_is_left_out_that_is_not_listed(examination, tmp_path):
 
 
 def test_the_report_is_complete_and_opens_offline(examination, tmp_path):
-    examination.write(tmp_path)
+    write_all(tmp_path, examination)
     page = (tmp_path / "report.html").read_text()
     assert examination.verdict.lower() in page.lower()
     for name in examination.counts():
@@ -238,7 +239,7 @@ def test_names_in_the_report_are_text(tmp_path):
     odd = tmp_path / "<b>" / "a & b.wav"
     odd.parent.mkdir()
     odd.write_bytes(b"x")
-    examine(tmp_path, folder(tmp_path)).write(tmp_path)
+    write_all(tmp_path, examine(tmp_path, folder(tmp_path)))
     assert "&lt;b&gt;/a &amp; b.wav" in (tmp_path / "report.html").read_text()
 
 

@@ -41,6 +41,8 @@ def doctor(
         texts: compare English texts with their recordings
         processes: recordings to examine at the same time
     """
+    from vcae.doctor.report import write_all
+
     out = out or Path(f"{folder.resolve().name}-doctor")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -48,7 +50,7 @@ def doctor(
         raise OutputError(f"{out}: cannot be created ({error.strerror}); choose another --out") from None
     utterances = read_speech(folder, corpus, transcripts, speakers)
     examination = examine(folder, utterances, limits, exclude, texts, processes, console.track)
-    examination.write(out)
+    write_all(out, examination)
     summarise(examination)
     err.print(f"written: {out / 'report.html'}, {out / 'exclude.tsv'} and {out / 'findings.tsv'}")
     sys.exit(examination.status)

@@ -1,7 +1,8 @@
 """The corpus doctor: is a corpus fit for training?
 
-`examine` measures every recording in parallel and finds what is wrong, `Examination` holds the findings and
-writes a report and a list of files to leave out (`vcae.corpora.exclude`). It changes and deletes nothing.
+`examine` measures every recording in parallel and finds what is wrong, `Examination` holds the findings, and
+`vcae.doctor.report` writes a page and a list of files to leave out (`vcae.corpora.exclude`). Nothing is
+changed or deleted.
 """
 
 from vcae.doctor.examination import Examination, examine

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from vcae.audio import find_audio
-from vcae.corpora.exclude import Excluded, below, write_excluded
+from vcae.corpora.exclude import Excluded, below
 from vcae.corpora.utterance import CorpusError, Utterance
 from vcae.doctor.findings import PROBLEMS, Finding, Limits, find_all
 from vcae.doctor.measure import Measurement, measure
@@ -107,14 +107,6 @@ class Examination:
         """Findings by problem, in the order of PROBLEMS."""
         found = [f.problem for f in self.findings]
         return {name: found.count(name) for name in PROBLEMS if name in found}
-
-    def write(self, folder: Path) -> None:
-        """Write exclude.tsv, findings.tsv and report.html to an existing folder. Raises OutputError."""
-        from vcae.doctor.report import write_findings, write_report
-
-        write_excluded(folder / "exclude.tsv", self.excluded)
-        write_findings(folder / "findings.tsv", self)
-        write_report(folder / "report.html", self)
 
 
 def examine(

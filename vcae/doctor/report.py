@@ -1,6 +1,6 @@
-"""An examination as one HTML file that opens offline, and as a table of all findings.
+"""What the doctor writes: an HTML file that opens offline, all findings, and the files to leave out.
 
-This module computes the content; the template is `report.html` in the same folder.
+This module computes the content; the template of the page is `report.html` in the same folder.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 
-from vcae.corpora.exclude import below
+from vcae.corpora.exclude import below, write_excluded
 from vcae.doctor.examination import Examination
 from vcae.doctor.findings import PROBLEMS, Finding
 from vcae.evaluation.clips import Clip, Clips, clip_reader
@@ -53,6 +53,13 @@ class Group:
     count: int
     clips: list[tuple[str, Clip | str]]
     """File, and the recording or the reason why there is none; the first PLAYED."""
+
+
+def write_all(folder: Path, examination: Examination) -> None:
+    """Write exclude.tsv, findings.tsv and report.html to an existing folder. Raises OutputError."""
+    write_excluded(folder / "exclude.tsv", examination.excluded)
+    write_findings(folder / "findings.tsv", examination)
+    write_report(folder / "report.html", examination)
 
 
 def write_report(path: Path, examination: Examination) -> None:
