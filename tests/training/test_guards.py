@@ -155,7 +155,10 @@ def test_a_step_that_is_not_finite_is_left_out_and_its_batch_is_kept(tmp_path, m
 
 def test_a_run_stops_at_a_step_that_is_not_finite_if_told_so(tmp_path, monkeypatch):
     stage = stage_that_fails(monkeypatch, {2})
-    with pytest.raises(TrainingError, match=r"the first is 2, whose batch is in .*; lower learning_rate"):
+    with pytest.raises(
+        TrainingError,
+        match=r"the first is 2, whose batch is in .*; stopped: lower learning_rate, or set non_finite",
+    ):
         run(stage, tmp_path, non_finite="stop")
     assert about(tmp_path)["step"] == 3  # nothing of the steps before is lost
     trained(recogniser_stage(), tmp_path, non_finite="skip")  # and the setting may change

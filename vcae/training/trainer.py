@@ -185,15 +185,17 @@ class Trainer:
 
     def _step(self) -> tuple[dict[str, Tensor], float]:
         """Make a step: its losses by name, and the seconds of speech in it. Raises TrainingError."""
+        result: dict[str, Tensor] | None = None
         try:
             batch, phase = self._next()
             self._set_rates()
             self.stage.before_step(phase)
             result = (self.recorded or self._train_step)(batch, phase)
         except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise self._out_of_memory() from None
-            raise
+            if not is_out_of_memory(error):
+                raise
+        if result is None:  # out here, since the exception holds what the step has allocated
+            raise self._out_of_memory()
         self.ema.update(self.step)
         self.watch.update(self.step, [x for n, x in result.items() if n.endswith("gradient")])
         self.step += 1
@@ -207,6 +209,7 @@ class Trainer:
         """The error, with half, a quarter, ... of the batch, whichever is the first to fit."""
         sampler: Any = getattr(self.stage.sampler, "sampler", self.stage.sampler)
         size = fits = sampler.config.batch_size
+        self.recorded = None  # and its memory
         while fits > 1:
             fits //= 2
             sampler.config = replace(sampler.config, batch_size=fits)
@@ -247,7 +250,10 @@ class Trainer:
             return
         with suppress(TrainingError):
             self.save()
-        raise TrainingError(f"{what}; lower learning_rate, or set non_finite to skip to leave such steps out")
+        remedy = (
+            "" if self.config.non_finite == "skip" else ", or set non_finite to skip to leave such steps out"
+        )
+        raise TrainingError(f"{what}; stopped: lower learning_rate{remedy}")
 
     def _next(self) -> tuple[Any, Phase]:
         """The batch and the phase of this step, all randomness seeded by (seed, step)."""
