@@ -173,5 +173,6 @@ def serve(
             quiet=True,
             prevent_thread_lock=True,
         )
+        studio.later(live.trace)  # not before, since it keeps the server from answering for a while
         err.print(f"Open {public or local} in a browser; press Ctrl+C here to end it.")
         blocks.block_thread()

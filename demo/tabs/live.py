@@ -45,7 +45,6 @@ def tab(studio: Studio) -> None:
     """Build the tab: choice of the voice, buttons, delay and levels."""
     seats = Seats()
     studio.routes.append(Route("/live/{ticket}", seats.answer, methods=["GET", "POST"]))
-    studio.later(studio.live.trace)
     stream = studio.live.stream
     latency = 1000 * stream(studio.sample("Man 1", studio.live)).latency / studio.live.sample_rate
     with gr.Tab("Live", id="live"), gr.Row():
