@@ -18,7 +18,7 @@ from vcae import audio
 from vcae.audio import LEVEL, loudness
 from vcae.cli.console import Tracker
 from vcae.corpora.layouts import folder
-from vcae.corpora.phones import PHONES, SILENCE
+from vcae.model.phones import PHONES, SILENCE
 from vcae.corpora.utterance import HeldOutError, Utterance
 from vcae.errors import AudioError
 from vcae.files import TensorFileError
