@@ -24,22 +24,19 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcae.audio import Audio
 from vcae.cli.console import in_one_line, show, track
 from vcae.corpora import Utterance, read_corpora
 from vcae.corpora.phones import words_of
 from vcae.errors import VcaeError
 from vcae.files import load_tensors, replacing, save_tensors
-from vcae.inference.checkpoint import fingerprint, load, model_files, save
-from vcae.inference.converter import Converter
+from vcae.inference.checkpoint import fingerprint, load, save
 from vcae.inference.converter import load as load_converter
-from vcae.inference.transcriber import Transcriber, phones_of, spoken_frames
+from vcae.inference.transcriber import Transcriber
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.mel import LogMel
 from vcae.model.phones import PHONES, SILENCE, Phone, PhoneCodec, PhoneConfig
 from vcae.training.data import Bank
 from vcae.training.losses import known_cross_entropy
-from vcae.training.teachers.clusters import assign, k_means
 
 SIL = PHONES.index(SILENCE)
 Sequences = list[list[int]]
@@ -50,8 +47,8 @@ Sequences = list[list[int]]
 class TrainingConfig:
     """Training of one of the networks."""
 
-    steps: int = 2000
-    batch_size: int = 32
+    steps: int = 1000
+    batch_size: int = 16
     frames: int = 200
     """Frames of a crop."""
     learning_rate: float = 2e-3
@@ -62,13 +59,12 @@ class TrainingConfig:
 class UnpairedConfig:
     """Learning phones from text that nobody reads in the audio."""
 
-    steps: int = 1500
-    batch_size: int = 64
-    clusters: int = 64
-    """A segment ends where the cluster of the code changes."""
+    steps: int = 2000
+    """Half of them of the discriminator."""
+    batch_size: int = 32
     segments: int = 60
     """Segments of a crop, and phones of a crop of text."""
-    width: int = 256
+    width: int = 96
     """Channels of the discriminator."""
     learning_rate: float = 4e-4
     gradient_penalty: float = 1.5
@@ -81,7 +77,7 @@ class UnpairedConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings; the defaults are for an hour of one CPU core."""
+    """All settings; the defaults are for ten minutes of one CPU core."""
 
     train: Path
     """Bank of speech with phones."""
@@ -89,18 +85,22 @@ class Recipe:
     """Bank of other speakers."""
     corpora: Path | None = None
     """Folder of corpora with LibriSpeech's test-other."""
+    transcripts: Path | None = None
+    """Folder of NAME.tsv with transcripts."""
     model: str = "studio"
     """The model whose code is read."""
     out: Path = Path("runs/phones")
     """Folder of codes and product."""
     write_page: bool = False
     """Write recipes/PHONES.md."""
-    edits: int = 40
+    transition_weights: tuple[float, ...] = (0.5, 1.0, 1.5)
+    """Weights of the transitions, of which the best for the validation bank is taken."""
+    edits: int = 20
     """Test recordings of which a phone is changed."""
 
     codec: PhoneConfig = field(default_factory=PhoneConfig)
     reader: TrainingConfig = field(default_factory=TrainingConfig)
-    writer: TrainingConfig = field(default_factory=TrainingConfig)
+    writer: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=500))
     unpaired: UnpairedConfig = field(default_factory=UnpairedConfig)
     edited: float = 0.1
     """Weight of the loss that an edited code must be read as it was edited."""
@@ -270,10 +270,15 @@ def discriminator(width: int) -> nn.Module:
     )
 
 
-def segments_of(z: Tensor, centres: Tensor) -> Tensor:
-    """Means of the code between changes of its cluster: (T, D) -> (S, D)."""
-    cluster = assign(z.float(), centres)
-    run = F.pad((cluster[1:] != cluster[:-1]).long(), (1, 0)).cumsum(0)
+def segments_of(z: Tensor) -> Tensor:
+    """Means of the code between its fastest changes: (T, D) -> (S, D).
+
+    A segment begins where the code changes faster than two frames before and after.
+    """
+    x = F.pad(z.float().T[None], (1, 1), mode="replicate")
+    change = (x[..., 2:] - x[..., :-2]).square().sum(1)  # (1, T)
+    run = (change == F.max_pool1d(change, 5, 1, 2))[0].long().cumsum(0)
+    run = run - run[0]
     sums = torch.zeros(int(run[-1]) + 1, z.shape[1]).index_add_(0, run, z.float())
     return sums / run.bincount()[:, None]
 
@@ -288,21 +293,15 @@ def merged(one_hot: Tensor) -> Tensor:
     return sorted_.where(keep.gather(1, order)[:, None], pause)
 
 
-class Unpaired(NamedTuple):
-    """What was learned without labels."""
-
-    generator: Generator
-    centres: Tensor
-
-    @torch.no_grad()
-    def read(self, z: Tensor) -> list[int]:
-        """Phones of a code in order, without pauses: (T, D)."""
-        return spoken(self.generator(segments_of(z, self.centres).T[None])[0].argmax(0).tolist())
+@torch.no_grad()
+def read_segments(generator: Generator, z: Tensor) -> list[int]:
+    """Phones of a code in order, without pauses: (T, D)."""
+    return spoken(generator(segments_of(z).T[None])[0].argmax(0).tolist())
 
 
 def train_unpaired(
     codes: Sequence[Tensor], texts: Sequence[list[list[int]]], config: UnpairedConfig
-) -> Unpaired:
+) -> Generator:
     """Phones whose sequences a discriminator takes for those of text (wav2vec-U, Baevski et al., 2021).
 
     codes: (T, D) each, of speech. texts: phones of each word, of sentences that nobody reads in it. The
@@ -311,9 +310,7 @@ def train_unpaired(
     c = config
     torch.manual_seed(c.seed)
     rng = random.Random(c.seed)  # noqa: S311 -- reproducible, not secret
-    frames = torch.cat([z.float() for z in codes])
-    centres = k_means(frames[torch.randperm(len(frames))[:20_000]], c.clusters, 20, c.seed)
-    speech = torch.cat([segments_of(z, centres) for z in codes if len(z)])
+    speech = torch.cat([segments_of(z) for z in codes])
     phones: list[int] = []
     for words in texts:
         phones.append(SIL)
@@ -351,7 +348,7 @@ def train_unpaired(
             on_critic.zero_grad()
             (loss + c.gradient_penalty * penalty).backward()
             on_critic.step()
-    return Unpaired(generator.eval(), centres)
+    return generator.eval()
 
 
 # Measurement
@@ -378,7 +375,7 @@ def pronunciations(text: str) -> list[list[list[int]]] | None:
 class Errors(NamedTuple):
     """Phone errors, and phones in the reference."""
 
-    count: int
+    wrong: int
     length: int
 
 
@@ -405,7 +402,7 @@ def errors(found: Sequence[int], words: Sequence[Sequence[Sequence[int]]]) -> Er
 def error_rate(found: Sequences, words: Sequence[Sequence[Sequence[Sequence[int]]]]) -> float:
     """Phone error rate over utterances."""
     counts = [errors(*pair) for pair in zip(found, words, strict=True)]
-    return sum(e.count for e in counts) / max(1, sum(e.length for e in counts))
+    return sum(e.wrong for e in counts) / max(1, sum(e.length for e in counts))
 
 
 def baselines(lengths: Sequence[int], frequencies: Tensor, seed: int = 0) -> dict[str, Sequences]:
@@ -420,25 +417,18 @@ def baselines(lengths: Sequence[int], frequencies: Tensor, seed: int = 0) -> dic
     }
 
 
-def tests(corpora: Path) -> list[Utterance]:
+def tests(corpora: Path, transcripts: Path | None) -> list[Utterance]:
     """Utterances of LibriSpeech's test-other whose words are all in the dictionary."""
-    return [
-        u
-        for u in read_corpora(corpora)
-        if u.corpus == "librispeech" and u.held_out == "test" and u.text and pronunciations(u.text)
-    ]
+    found = read_corpora(corpora, ["librispeech"], transcripts)
+    return [u for u in found if u.held_out == "test" and u.text and pronunciations(u.text)]
 
 
 def measure_edits(
-    transcriber: Transcriber, utterances: Sequence[Utterance], seed: int = 0
-) -> tuple[float, float, float]:
-    """Change a phone of each recording, speak it and transcribe that.
-
-    Returns how often the new phone is read in its place, how often the old one is read there when nothing is
-    changed, and the phone error rate of the other phones against the same.
-    """
+    transcriber: Transcriber, utterances: Sequence[Utterance], voice: Path | None, seed: int = 0
+) -> dict[str, float]:
+    """Change a phone of each recording at random, speak it and transcribe that, beside an unchanged one."""
     rng = random.Random(seed)  # noqa: S311 -- reproducible, not secret
-    hits, kept, count, counts = 0, 0, 0, []
+    hits, kept, count, others = 0, 0, 0, Errors(0, 0)
     for utterance in track(utterances, "Edits"):
         phones = transcriber.transcribe(utterance.path)
         options = [k for k, p in enumerate(phones) if p.name != SILENCE and p.end - p.start > 0.05]
@@ -447,60 +437,198 @@ def measure_edits(
         at = rng.choice(options)
         old, new = phones[at], rng.choice([p for p in PHONES[1:] if p != phones[at].name])
         edited = [*phones[:at], old._replace(name=new), *phones[at + 1 :]]
-        once, again = (transcriber.transcribe(transcriber.speak(utterance.path, x)) for x in (edited, phones))
-        middle = (old.start + old.end) / 2
-        hits += name_at(once, middle) == new
-        kept += name_at(again, middle) == old.name
+        once, again = (
+            transcriber.transcribe(transcriber.speak(utterance.path, x, voice)) for x in (edited, phones)
+        )
+        hits += new in overlapping(once, old)
+        kept += old.name in overlapping(again, old)
         rest = [
-            [PHONES.index(p.name) for p in x if p.name != SILENCE and not near(p, old)] for x in (once, again)
+            [PHONES.index(p.name) for p in x if p.name != SILENCE and not overlap(p, old)]
+            for x in (once, again)
         ]
-        counts.append(errors(rest[0], [[rest[1]]]))
+        found = errors(rest[0], [[rest[1]]])
+        others = Errors(others.wrong + found.wrong, others.length + found.length)
         count += 1
-    return hits / count, kept / count, sum(e.count for e in counts) / sum(e.length for e in counts)
+    return {
+        "the new phone is read": hits / count,
+        "the old one is, without the change": kept / count,
+        "phones elsewhere that differ": others.wrong / others.length,
+    }
 
 
-def name_at(phones: Sequence[Phone], time: float) -> str:
-    """The phone at a time."""
-    return next((p.name for p in phones if p.start <= time < p.end), SILENCE)
+def overlapping(phones: Sequence[Phone], other: Phone) -> set[str]:
+    """Names of the phones that overlap another."""
+    return {phone.name for phone in phones if overlap(phone, other)}
 
 
-def near(phone: Phone, other: Phone) -> bool:
+def overlap(phone: Phone, other: Phone) -> bool:
     """Whether two phones overlap."""
     return phone.start < other.end and other.start < phone.end
 
 
+@dataclass(frozen=True)
+class Speech:
+    """Codes to test with, (T, D) each, and what is said: all pronunciations of each word."""
+
+    codes: list[Tensor]
+    words: list[list[list[list[int]]]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Phones in the first pronunciation of each word, by utterance."""
+        return [sum(len(word[0]) for word in words) for words in self.words]
+
+    def rate(self, read: Callable[[Tensor], list[int]]) -> float:
+        """The phone error rate of a reader."""
+        return error_rate([read(z) for z in self.codes], self.words)
+
+
+def labelled(codes: Codes) -> Speech:
+    """The utterances of which nearly all frames have a label."""
+    phones = [(frames, codes.phones[frames]) for frames in codes.utterances]
+    phones = [(frames, x[x >= 0]) for frames, x in phones if (x >= 0).float().mean() > 0.99]
+    words = [[[spoken(x.tolist())]] for _, x in phones]
+    return Speech([codes.z[frames] for frames, _ in phones], words)
+
+
+def apart(bank: Bank, codes: Codes) -> tuple[list[Tensor], list[list[list[int]]]]:
+    """Speech and text that nobody reads in it: codes of every other utterance, sentences of the rest."""
+    heard = {bank.texts[k] for k in range(0, len(bank.ids), 2)}
+    texts = sorted({text for text in bank.texts[1::2] if text and text not in heard})
+    sentences = [[word[0] for word in words] for text in texts if (words := pronunciations(text))]
+    return [codes.z[frames] for frames in codes.utterances[::2]], sentences
+
+
 def main(recipe: Recipe) -> None:
     """Train, write the codec, and measure."""
-    torch.manual_seed(0)
+    torch.manual_seed(recipe.reader.seed)
     recipe.out.mkdir(parents=True, exist_ok=True)
     converter = load_converter(recipe.model)
     autoencoder = converter.autoencoder
+    paths = (recipe.train, recipe.validation)
+    banks = [Bank.load(path) for path in paths]
     autoencoder.prosody.float()
-    banks = [Bank.load(path) for path in (recipe.train, recipe.validation)]
-    paths = [recipe.out / f"codes-{path.stem}.safetensors" for path in (recipe.train, recipe.validation)]
-    codes, others = (encode(bank, autoencoder, path) for bank, path in zip(banks, paths, strict=True))
+    codes, others = (
+        encode(bank, autoencoder, recipe.out / f"codes-{path.stem}.safetensors")
+        for bank, path in zip(banks, paths, strict=True)
+    )
     autoencoder.prosody.double()
-
     config = replace(
         recipe.codec,
         mel=autoencoder.config.mel,
         dim=autoencoder.config.content_dim,
         content=fingerprint(autoencoder.content),
     )
-    codec = PhoneCodec(config)
-    learn_transitions(codec, codes)
-    train_reader(codec, codes, recipe.reader)
-    train_writer(codec, codes, recipe.writer, recipe.edited)
-    labelled = [s for s in others.utterances if (others.phones[s] >= 0).all()]
-    truth: list[list[list[list[int]]]] = [[[spoken(others.phones[s].tolist())]] for s in labelled]
-    by_weight = {}
-    for weight in (0.25, 0.5, 1.0):
-        codec.config = replace(config, transition_weight=weight)
-        by_weight[weight] = error_rate([read_codes(codec, others.z[s]) for s in labelled], truth)
-    print({weight: f"{rate:.3f}" for weight, rate in by_weight.items()})
-    codec.config = replace(config, transition_weight=min(by_weight, key=lambda w: by_weight[w]))
+    sets = {"validation": labelled(others)}
     path = recipe.out / "phones.safetensors"
-    save(path, codec, {"data": banks[0].fingerprint, "hours": banks[0].hours, "model": recipe.model})
+    if not path.exists():
+        codec = PhoneCodec(config)
+        learn_transitions(codec, codes)
+        train_reader(codec, codes, recipe.reader)
+        train_writer(codec, codes, recipe.writer, recipe.edited)
+        rates = {}
+        for weight in recipe.transition_weights:
+            codec.config = replace(config, transition_weight=weight)
+            rates[weight] = sets["validation"].rate(lambda z: spoken(read_codes(codec, z)))
+        codec.config = replace(config, transition_weight=min(rates, key=lambda weight: rates[weight]))
+        save(path, codec, {"data": banks[0].fingerprint, "hours": banks[0].hours, "model": recipe.model})
+    codec = load(path, PhoneCodec, PhoneConfig)
+    transcriber = Transcriber(converter, codec)
+    generator = train_unpaired(*apart(banks[0], codes), recipe.unpaired)
+    utterances = tests(recipe.corpora, recipe.transcripts) if recipe.corpora else []
+    if utterances:
+        found = [converter.content(u.path).z.T for u in track(utterances, "Codes of test-other")]
+        sets["test-other"] = Speech(found, [pronunciations(u.text or "") or [] for u in utterances])
+
+    frequencies = codes.phones[codes.phones >= 0].long().bincount(minlength=len(PHONES))
+    readers: dict[str, Callable[[Tensor], list[int]]] = {
+        "(a) labels": lambda z: spoken(read_codes(codec, z)),
+        "(a) labels, each frame by itself": lambda z: spoken(frame_by_frame(codec, z)),
+        "(b) unpaired text": lambda z: read_segments(generator, z),
+    }
+    rows = [["", *sets]]
+    for name, read in readers.items():
+        rows.append([name, *(f"{100 * speech.rate(read):.1f} %" for speech in sets.values())])
+    simple = [baselines(speech.lengths, frequencies) for speech in sets.values()]
+    for name in simple[0]:
+        rates_ = (error_rate(x[name], y.words) for x, y in zip(simple, sets.values(), strict=True))
+        rows.append([name, *(f"{100 * rate:.1f} %" for rate in rates_)])
+    show(rows)
+    short = sorted(utterances, key=lambda u: u.path.stat().st_size)[: recipe.edits]
+    other = next((u.path for u in utterances[::-1] if u.speaker != utterances[0].speaker), None)
+    edits = [measure_edits(transcriber, short, voice) for voice in (None, other) if short]
+    edit_rows = [["", "in the own voice", "in another voice"]]
+    edit_rows += (
+        [[name, *(f"{100 * each[name]:.0f} %" for each in edits)] for name in edits[0]] if edits else []
+    )
+    show(edit_rows)
+    if recipe.write_page:
+        counts = {name: len(speech.codes) for name, speech in sets.items()}
+        page = PAGE.format(
+            hours=banks[0].hours,
+            people=len(banks[0].speaker_names),
+            counts=", ".join(f"{count} of {name}" for name, count in counts.items()),
+            rates=markdown(rows),
+            edits=markdown(edit_rows),
+            edited=len(short),
+            example=" ".join(p.name for p in transcriber.transcribe(utterances[0].path))
+            if utterances
+            else "",
+            text=utterances[0].text if utterances else "",
+        )
+        with replacing(Path(__file__).with_name("PHONES.md")) as unfinished:
+            unfinished.write_text(page, encoding="utf-8")
+
+
+@torch.no_grad()
+def frame_by_frame(codec: PhoneCodec, z: Tensor) -> list[int]:
+    """The most likely phone of each frame: (T, D) -> T."""
+    late = codec.config.delay
+    x = F.pad(z.float().T[None], (0, late), mode="replicate")
+    return codec.reader(x)[0, :, late:].argmax(0).tolist()
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table, whose first row is the header."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+PAGE = """# A readable code
+
+Phones read from the content code of the bundled model `studio`. `python recipes/phones.py --corpora FOLDER
+--write-page` with the banks of the training wrote this page.
+
+Phone error rate: insertions, deletions and substitutions, by phones of the reference; pauses do not count.
+The reference of test-other is CMUdict's pronunciation of the text, the best fitting one of each word; its
+ten readers are in no training data. That of validation is an alignment of the text; most of its speakers
+are learners of English. Utterances: {counts}.
+
+{rates}
+
+(a) A network of two ConvNeXt blocks reads the code, trained on {hours:.1f} hours of {people} speakers with
+frame labels from forced alignment, and from a classifier of Whisper features where there is no text. A
+Viterbi search with the transitions of these labels finds the sequence. `vcae transcribe` does this.
+
+(b) The code is cut where it changes fastest; a convolution maps the mean of each segment to a one-hot
+phone; a discriminator compares their sequence with that of sentences that nobody reads in this speech, as
+in wav2vec-U (Baevski et al., NeurIPS 2021), with the straight-through estimator. No label is used.
+
+The last two rows are given the number of phones in the reference.
+
+## Edited phones
+
+A random phone of each of the {edited} smallest test-other files was changed to another random one, spoken
+by `vcae speak`, and transcribed again by the same reader.
+
+{edits}
+
+## Example
+
+> {text}
+
+    {example}
+"""
 
 
 if __name__ == "__main__":

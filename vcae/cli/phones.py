@@ -13,7 +13,7 @@ from vcae.cli import console, paths
 from vcae.cli.options import Device, Model, Sources, load_converter
 from vcae.errors import VcaeError
 from vcae.files import check_output, replacing
-from vcae.inference.transcriber import Transcriber
+from vcae.inference.transcriber import PhoneError, Transcriber, load_codec
 from vcae.model.phones import SILENCE, Phone
 from vcae.progress import Progress
 
@@ -51,13 +51,13 @@ def transcribe(
     plan = _plan(files, out, format_.suffix)
     if out is None and len(plan) > 1 and not format_.by_line:
         raise VcaeError("several recordings cannot be printed in this format; give a folder with --out")
-    transcriber = Transcriber.of(load_converter(model, device), model)
+    transcriber = Transcriber(load_converter(model, device), load_codec(model))
 
     def read(source: Path, path: Path, progress: Progress) -> None:
         text = format_.write(transcriber.transcribe(source, progress))
         if out is None:
             named = f"{source}\t" if len(plan) > 1 else ""
-            console.stdout.print("\n".join(named + line for line in text.splitlines()))
+            print("\n".join(named + line for line in text.splitlines()))  # noqa: T201 -- the result itself
         else:
             with replacing(path) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
@@ -88,9 +88,13 @@ def speak(
         raise VcaeError(f"{out}: is an input, too; choose another --out")
     edited = read_phones(phones)
     converter = load_converter(model, device)
-    transcriber = Transcriber.of(converter, model)
+    transcriber = Transcriber(converter, load_codec(model))
     target = converter.voice(paths.references(voice)) if voice else None
-    transcriber.speak(source, edited, target).write(out)
+    try:
+        audio = transcriber.speak(source, edited, target)
+    except PhoneError as error:
+        raise VcaeError(f"{phones}: {error}") from None
+    audio.write(out)
 
 
 def read_phones(path: Path) -> list[Phone]:

@@ -276,14 +276,21 @@ class Converter:
         return Parts(torch.cat(analysis.z, dim=-1), torch.cat(analysis.prosody, dim=-1), analysis.voice)
 
     @torch.inference_mode()
-    def decode(self, content: Tensor, prosody: Tensor, voice: Reference, pitch_shift: float = 0.0) -> Audio:
+    def decode(
+        self,
+        content: Tensor,
+        prosody: Tensor,
+        voice: Reference,
+        pitch_shift: float = 0.0,
+        source_f0: F0Statistics | None = None,
+    ) -> Audio:
         """Decode content, prosody and voice, of one recording or of several: T * `step` samples.
 
         content: (D, T) and prosody: (3, P) as `encode` returns them; prosody of another length is stretched
-        to that of the content. F0 is moved from the range of the prosody to that of the voice, then by
-        `pitch_shift` semitones. The voice is used without speaker guidance: for the output of `convert`, give
-        `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises ValueError for
-        other shapes, VoiceError.
+        to that of the content. F0 is moved from the range of the prosody, or from `source_f0`, to that of the
+        voice, then by `pitch_shift` semitones. The voice is used without speaker guidance: for the output of
+        `convert`, give `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises
+        ValueError for other shapes, VoiceError.
         """
         stride, dim = self.alignment.stride, self.autoencoder.config.content_dim
         for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):
@@ -294,7 +301,7 @@ class Converter:
         length = content.shape[-1]
         if prosody.shape[-1] != stride * length:
             prosody = nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
-        prosody = shift(prosody[None], F0Statistics.of(prosody[None]), target.f0, pitch_shift)
+        prosody = shift(prosody[None], source_f0 or F0Statistics.of(prosody[None]), target.f0, pitch_shift)
         # The first and the last frame are repeated for the delay of the networks.
         before, behind = self.alignment.code_delay, -(-self.alignment.vocoder_delay // self.step)
         z = _pad_edges(content[None], before, behind).to(self.device)

@@ -22,13 +22,19 @@ LONGEST = 10.0
 """Longest duration of an edited phone, in seconds."""
 
 
+class PhoneError(VcaeError):
+    """Phones that cannot be spoken. The message is one line that names the phone and the reason."""
+
+
 class Transcriber:
     """Reads the phones of recordings, and speaks edited ones.
 
-    Raises CheckpointError where the codec was trained on the code of another content encoder.
+    codec: by default, that of the bundled model `studio`. Raises CheckpointError where it was trained on the
+    code of another content encoder.
     """
 
-    def __init__(self, converter: Converter, codec: PhoneCodec) -> None:
+    def __init__(self, converter: Converter, codec: PhoneCodec | None = None) -> None:
+        codec = codec or load_codec()
         if codec.config.content != fingerprint(converter.autoencoder.content):
             raise CheckpointError(
                 "the phone codec belongs to the content encoder of another model; use the model studio"
@@ -41,17 +47,7 @@ class Transcriber:
     @classmethod
     def load(cls, model: str | Path | None = None, device: str = "cpu") -> Self:
         """Load a model with its phone codec; default: `studio`. Raises CheckpointError."""
-        return cls.of(load(model, device), model)
-
-    @classmethod
-    def of(cls, converter: Converter, model: str | Path | None = None) -> Self:
-        """With the phone codec of the model that the converter was loaded from. Raises CheckpointError."""
-        path = model_files(model).phones
-        if not path.exists():
-            raise CheckpointError(
-                f"{path}: no such file; only models with a phone codec, such as studio, read"
-            )
-        return cls(converter, load_checkpoint(path, PhoneCodec, PhoneConfig))
+        return cls(load(model, device), load_codec(model))
 
     def transcribe(self, source: Source, progress: Progress | None = None) -> list[Phone]:
         """The phones of a recording and its pauses, one after the other, without gaps. Raises AudioError.
@@ -70,7 +66,7 @@ class Transcriber:
         recording, code, voicing and energy are moved by the difference that the phone codec predicts. Phones
         as they were transcribed change nothing. The output has the level `vcae.audio.LEVEL`.
 
-        Raises AudioError, VoiceError, and VcaeError for phones that cannot be spoken.
+        Raises AudioError, VoiceError, and PhoneError for phones that cannot be spoken.
         """
         content, prosody, source_voice = self.converter.encode(source)
         names, take = spoken_frames(phones, self.frame, content.shape[-1])
@@ -83,7 +79,7 @@ class Transcriber:
         moved = (content[:, take] + change[:-2])[None].to(self.converter.device)
         z = self.converter.autoencoder.bottleneck(moved).z[0].cpu()
         target = source_voice if voice is None else self.converter.guided(voice, source_voice)
-        return self.converter.decode(z, edited.flatten(-2), target)
+        return self.converter.decode(z, edited.flatten(-2), target, source_f0=source_voice.f0)
 
     @torch.inference_mode()
     def _frames(self, source: Source, progress: Progress | None = None) -> list[int]:
@@ -110,6 +106,14 @@ class Transcriber:
         return self.codec.writer(torch.tensor([list(frames)], device=self.converter.device))[0].cpu()
 
 
+def load_codec(model: str | Path | None = None) -> PhoneCodec:
+    """The phone codec of a model; default: `studio`. Raises CheckpointError."""
+    path = model_files(model).phones
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file; use the model studio, which has a phone codec")
+    return load_checkpoint(path, PhoneCodec, PhoneConfig)
+
+
 def phones_of(frames: Sequence[int], frame: float) -> list[Phone]:
     """Indices of phones by frame as phones with times, for frames of so many seconds."""
     found, start = [], 0
@@ -123,27 +127,27 @@ def phones_of(frames: Sequence[int], frame: float) -> list[Phone]:
 def spoken_frames(phones: Sequence[Phone], frame: float, length: int) -> tuple[list[int], list[int]]:
     """Index of the phone of each frame to speak, and the frame of a recording of `length` frames it takes.
 
-    Raises VcaeError for phones that cannot be spoken.
+    Raises PhoneError for phones that cannot be spoken.
     """
     names: list[int] = []
     take: list[int] = []
     for number, phone in enumerate(phones, start=1):
         where = f"phone {number}, {phone.name}"
         if phone.name not in PHONES:
-            raise VcaeError(f"{where}: no such phone; there are {', '.join(PHONES)}")
+            raise PhoneError(f"{where}: no such phone; there are {', '.join(PHONES)}")
         start, end = phone.start, phone.end
         duration = end - start if phone.duration is None else phone.duration
         if not 0 <= start <= end <= (length + 1) * frame:
-            raise VcaeError(
+            raise PhoneError(
                 f"{where}: {start} to {end} is no time in the recording, which has {length * frame:.2f} s"
             )
         if not 0 <= duration <= max(LONGEST, end - start):
-            raise VcaeError(f"{where}: a duration must be between 0 and {LONGEST:g} s, not {duration}")
+            raise PhoneError(f"{where}: a duration must be between 0 and {LONGEST:g} s, not {duration}")
         first, stop = (min(math.ceil(t / frame - 1e-6), length) for t in (start, end))
         count = stop - first if phone.duration is None else round(duration / frame)
         own = range(first, stop) or [min(first, length - 1)]
         take += [own[k * len(own) // count] for k in range(count)]
         names += [PHONES.index(phone.name)] * count
     if not names:
-        raise VcaeError(f"no phone is left to speak; keep one, such as {SILENCE}")
+        raise PhoneError(f"no phone is left to speak; keep one, such as {SILENCE}")
     return names, take
