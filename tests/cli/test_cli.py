@@ -277,7 +277,7 @@ def test_info_describes_weights(vcae_, weights):
 @pytest.mark.parametrize(
     ("model", "files"),
     [
-        ([], ["live.safetensors", "speaker.safetensors", "studio.safetensors", "vocoder.safetensors"]),
+        ([], [f"{name}.safetensors" for name in ("live", "phones", "speaker", "studio", "vocoder")]),
         (["live"], ["live.safetensors", "vocoder.safetensors", "speaker.safetensors"]),
     ],
 )

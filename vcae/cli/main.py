@@ -20,6 +20,7 @@ from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
 from vcae.cli.info import info
 from vcae.cli.live import stream
+from vcae.cli.phones import speak, transcribe
 from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
 
@@ -31,6 +32,8 @@ COMMANDS = (
     stream,
     reconstruct,
     embed,
+    transcribe,
+    speak,
     voice,
     mix,
     info,

@@ -14,15 +14,7 @@ import numpy as np
 
 from vcae.audio import Samples, is_silent, resample
 from vcae.errors import VcaeError
-
-SILENCE = "SIL"
-"""The label of pauses, breaths and other noises."""
-PHONES = (
-    *(SILENCE, "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F"),
-    *("G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH"),
-    *("T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
-)
-"""All labels; a frame's label is an index into them, or -1 where it is unknown."""
+from vcae.model.phones import SILENCE, Phone
 
 _RATE = 16_000  # what the acoustic model was trained on
 _HOP = 0.01  # seconds from frame to frame
@@ -61,17 +53,6 @@ _SOUNDS = {
     "z": "Z",
     **dict.fromkeys("0123456789", "AH N"),
 }
-
-
-class Phone(NamedTuple):
-    """A phone in a recording."""
-
-    start: float
-    """In seconds."""
-    end: float
-    """In seconds."""
-    name: str
-    """One of CMUdict's 39 without stress, such as "AA", or SILENCE."""
 
 
 class _Word(NamedTuple):
