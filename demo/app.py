@@ -3,78 +3,129 @@
 Each tab is a function in a file of `demo/tabs/`, listed in TABS.
 """
 
+import json
 import os
 import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vcae import Converter
 from vcae.cli.console import err
 
 from . import api
-from .studio import MAX_UPLOAD, Studio
-from .tabs import convert, inside, live
+from .shelf import KEPT, SWEPT
+from .studio import MAX_UPLOAD, SAMPLES, Studio
+from .tabs import convert, files, inside, live
+from .widgets.picker import choices
 
-TABS: list[Callable[[Studio], None]] = [convert.tab, live.tab, inside.tab]
+TABS: list[Callable[[Studio], None]] = [convert.tab, files.tab, live.tab, inside.tab]
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-FORGET = 3600  # seconds after which a recording is deleted
+FRAMES = "'self' https://huggingface.co" if "SPACE_ID" in os.environ else "'self'"
+"""Pages that may show this one in a frame; a Hugging Face Space is one."""
 WAITING = 32  # users in the queue; others are asked to try again later
+REMEMBERED = ["voice", "second", "share", "pitch", "strength"]
+"""Controls whose last value the browser keeps, by their roles."""
 
 
 def page(studio: Studio) -> gr.Blocks:
     """Build the page: header, tabs and API."""
-    with gr.Blocks(
-        title="vcae: say it in another voice", analytics_enabled=False, delete_cache=(60, FORGET)
-    ) as blocks:
-        gr.HTML((STATIC / "header.html").read_text("utf-8"))
+    with api.Page(title="vcae", analytics_enabled=False, delete_cache=(round(SWEPT), round(KEPT))) as blocks:
+        gr.HTML(
+            "<header class='head'><h1>Say it in another voice</h1>"
+            "<p>Recordings are converted on the computer that runs this page, sent nowhere else, "
+            "and deleted within an hour.</p>"
+            "</header><div id='on-air' role='status' hidden></div>"
+        )
+        studio.kept, studio.own = gr.JSON(visible=False), gr.JSON(visible=False)
         with gr.Tabs():
             for tab in TABS:
                 tab(studio)
         api.endpoints(studio)
-        for box in studio.consents:
-            box.input(
-                lambda agreed: [agreed] * len(studio.consents),
-                box,
-                studio.consents,
-                queue=False,
-                api_visibility="private",
-                show_progress="hidden",
-            )
+        for role, components in studio.shared.items():
+            _share(role, components)
+        _restore(studio, blocks)
     return blocks.queue(max_size=WAITING, default_concurrency_limit=8)
 
 
-class OwnHostOnly:
-    """Adds a Content Security Policy that forbids requests to other hosts."""
+def _share(role: str, components: list[gr.components.Component]) -> None:
+    """Let controls of one role change together, and let the browser keep their value."""
+    remember = f"demo.remember({json.dumps(role)}, value); " if role in REMEMBERED else ""
+    for component in components:
+        script = f"(value) => {{ {remember}return Array({len(components)}).fill(value); }}"
+        component.input(None, component, components, js=script)  # type: ignore[attr-defined]
 
-    POLICY = (
-        "default-src 'self' data: blob:; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; "
-        "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+
+def _restore(studio: Studio, blocks: gr.Blocks) -> None:
+    """When the page opens, and when voices or presets change: set the controls to what the browser keeps."""
+    roles = [(role, component) for role in REMEMBERED for component in studio.shared[role]]
+
+    def offer(kept: dict[str, Any] | None) -> list[Any]:
+        kept = kept or {}
+        own, last = list(kept.get("voices", [])), dict(kept.get("settings", {}))
+        known = [*SAMPLES, *own]
+        for role in ("voice", "second"):
+            if last.get(role) not in (*known, convert.NOBODY):
+                last.pop(role, None)
+        offered: dict[str, Any] = {"voice": choices(own), "second": convert.others(own)}
+        updates = []
+        for role, component in roles:
+            value = {"value": last[role]} if role in last else {}
+            listed = {"choices": offered[role]} if role in offered and (own or kept.get("removed")) else {}
+            updates.append(type(component)(**value, **listed) if value or listed else gr.skip())
+        return [*updates, gr.Dropdown(kept.get("presets", []))]
+
+    outputs = [*(component for _, component in roles), studio.presets]
+    studio.kept.change(
+        offer, studio.kept, outputs, queue=False, show_progress="hidden", api_visibility="private"
     )
+    blocks.load(None, None, studio.kept, js="async () => [await demo.kept()]")
+    blocks.load(None, None, studio.source, js="() => demo.lastSource()")
+
+
+class SecurityHeaders:
+    """Adds headers that forbid requests to other hosts and guessing of types, and tell no one of the page."""
+
+    HEADERS: ClassVar[dict[str, str]] = {
+        "Content-Security-Policy": "default-src 'self' data: blob:; "
+        "script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        f"object-src 'none'; base-uri 'self'; frame-ancestors {FRAMES}",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    }
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the app does, and add the policy to the headers."""
+        """Answer as the app does, and add the headers."""
 
-        async def with_policy(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Content-Security-Policy"] = self.POLICY
+                MutableHeaders(scope=message).update(self.HEADERS)
             await send(message)
 
-        await self.app(scope, receive, with_policy)
+        await self.app(scope, receive, with_headers)
 
 
-def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | None, share: bool) -> None:
-    """Serve the page until interrupted, then delete all recordings and results."""
+def serve(
+    converter: Converter, live: Converter, host: str, port: int, auth: tuple[str, str] | None, share: bool
+) -> None:
+    """Serve the page until interrupted, then delete all recordings and results.
+
+    converter: for recordings. live: for the Live tab; may be the same.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     theme = gr.themes.Default(
         primary_hue="teal",
@@ -95,16 +146,22 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
     )
     with tempfile.TemporaryDirectory(prefix="vcae-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        studio = Studio(converter)
+        studio = Studio(converter, live, Path(folder))
         blocks = page(studio)
+        files = [
+            Mount("/page", StaticFiles(directory=STATIC)),
+            Mount("/samples", StaticFiles(directory=FOLDER / "voices")),
+        ]
+        samples = json.dumps({name: sample.path.name for name, sample in SAMPLES.items()})
         _, local, public = blocks.launch(
-            app_kwargs={"routes": studio.routes, "middleware": [Middleware(OwnHostOnly)]},
+            app_kwargs={"routes": [*studio.routes, *files], "middleware": [Middleware(SecurityHeaders)]},
             server_name=host,
             server_port=port,
             auth=auth,
             share=share,
             theme=theme,
             css_paths=STATIC / "style.css",
+            head=f"<script>window.demo = {{ samples: {samples} }};</script>",
             head_paths=STATIC / "head.html",
             allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
@@ -116,5 +173,6 @@ def serve(converter: Converter, host: str, port: int, auth: tuple[str, str] | No
             quiet=True,
             prevent_thread_lock=True,
         )
+        studio.later(live.trace)  # not before, since it keeps the server from answering for a while
         err.print(f"Open {public or local} in a browser; press Ctrl+C here to end it.")
         blocks.block_thread()

@@ -1,13 +1,11 @@
-"""What the tabs share: the converter and its worker thread, the sample voices, limits and messages."""
+"""What the tabs share: models and their worker thread, sample voices, limits, results, controls."""
 
 import html
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import gradio as gr
 import torch
@@ -16,18 +14,34 @@ from starlette.routing import BaseRoute
 from vcae import Audio, Converter, VcaeError, Voice, audio
 from vcae.audio import Samples
 
+from .shelf import Shelf
 from .widgets.pictures import Array
 
 FOLDER = Path(__file__).parent
+
+
+class Sample(NamedTuple):
+    """A sample voice: its recording, and how it sounds."""
+
+    path: Path
+    sounds: str
+
+
+def _sample(name: str, sounds: str) -> Sample:
+    return Sample(FOLDER / "voices" / f"{name}.flac", sounds)
+
+
+# How they sound: pitch by the mean of F0 (232, 211, 181 Hz; 104, 84 Hz), calm where its standard deviation is
+# below 3 semitones, bright or dark by the share of high mel bands.
 SAMPLES = {
-    "Woman 1": FOLDER / "voices" / "vcc2016-SF1-200001.flac",
-    "Woman 2": FOLDER / "voices" / "vcc2016-TF2-200001.flac",
-    "Woman 3": FOLDER / "voices" / "librispeech-40-121026-0007.flac",
-    "Man 1": FOLDER / "voices" / "librispeech-78-368-0031.flac",
-    "Man 2": FOLDER / "voices" / "vcc2016-SM1-200001.flac",
-    "Man 3": FOLDER / "voices" / "librispeech-26-495-0007.flac",
+    "Woman 1": _sample("vcc2016-SF1-200001", "lively"),
+    "Woman 2": _sample("vcc2016-TF2-200001", "high, bright"),
+    "Woman 3": _sample("librispeech-40-121026-0007", "lower, calm"),
+    "Man 1": _sample("librispeech-78-368-0031", "deep, dark"),
+    "Man 2": _sample("vcc2016-SM1-200001", "low, calm"),
+    "Man 3": _sample("librispeech-26-495-0007", "deep, bright"),
 }
-"""Name of a sample voice on the page -> recording."""
+"""The sample voices by their names on the page."""
 
 MAX_UPLOAD = 50  # MB
 MAX_SOURCE = 600.0  # seconds
@@ -40,21 +54,45 @@ T = TypeVar("T")
 
 
 class Studio:
-    """One converter for all users. A single worker thread computes for them in turns."""
+    """The models for all users. A single worker thread computes for them in turns."""
 
-    def __init__(self, converter: Converter) -> None:
-        self.converter = converter
+    kept: gr.JSON
+    """What the browser keeps, as `demo.kept` of static/voices.js returns it."""
+    own: gr.JSON
+    """The visitor's own voices that a request needs, filled in by `demo.attach` of static/voices.js."""
+    source: gr.Audio
+    """The recording that is converted."""
+    presets: gr.Dropdown
+    """Settings that the visitor has named."""
+
+    def __init__(self, converter: Converter, live: Converter, folder: Path) -> None:
+        """converter: for recordings. live: for the Live tab; may be the same. folder: for temporary files."""
+        self.converter, self.live = converter, live
         self.rate = converter.sample_rate
-        self.routes: list[BaseRoute] = []
+        self.shelf = Shelf(folder / "shelf")
+        self.routes: list[BaseRoute] = [*self.shelf.routes]
         """HTTP routes of the tabs, in addition to Gradio's."""
-        self.consents: list[gr.Checkbox] = []
-        """The checkboxes for consent; all of them change together."""
+        self.shared: dict[str, list[gr.components.Component]] = {}
+        """Controls that are on several tabs and change together, by what they are for."""
         # One thread serves requests in order. A long recording is a request for each piece, so that other
         # users are served in between.
         self._worker = ThreadPoolExecutor(1, "converter")
-        self._samples = {name: self.later(converter.voice, path) for name, path in SAMPLES.items()}
+        self._samples = {
+            (name, model.made_by): self.later(model.voice, sample.path)
+            for model in self.models
+            for name, sample in SAMPLES.items()
+        }
         # The first conversion is the slowest; run it before a visitor does.
-        self.later(lambda: converter.convert(SAMPLES["Man 1"], self.sample("Woman 1")))
+        self.later(lambda: converter.convert(SAMPLES["Man 1"].path, self.sample("Woman 1")))
+
+    @property
+    def models(self) -> list[Converter]:
+        """The different models: one, where recordings and live speech have the same."""
+        return list({model.made_by: model for model in (self.converter, self.live)}.values())
+
+    def share(self, role: str, component: gr.components.Component) -> None:
+        """Let a control change together with those of the same role on other tabs."""
+        self.shared.setdefault(role, []).append(component)
 
     def later(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue a call for the worker thread."""
@@ -64,9 +102,9 @@ class Studio:
         """Queue a call for the worker thread, and wait for its result."""
         return self.later(function, *args, **kwargs).result()
 
-    def sample(self, name: str) -> Voice:
-        """The voice of a sample, by its name in SAMPLES."""
-        return self._samples[name].result()
+    def sample(self, name: str, model: Converter | None = None) -> Voice:
+        """The voice of a sample, by its name in SAMPLES, for a model (default: the one for recordings)."""
+        return self._samples[name, (model or self.converter).made_by].result()
 
     def read(self, path: str | Path | None, longest: float = MAX_SOURCE) -> Audio:
         """Read a recording at the sample rate of the converter. Raises RefusedError."""
@@ -74,10 +112,6 @@ class Studio:
             raise RefusedError("Record something or drop a file first.")
         with named(path):
             return audio.read(path, self.rate, longest)
-
-    def voice(self, recording: Audio) -> Voice:
-        """`Converter.voice`. Raises VoiceError."""
-        return self.compute(self.converter.voice, recording)
 
     def convert(
         self, source: Audio, voice: Voice, pitch_shift: float = 0.0, strength: float = 1.0
@@ -109,27 +143,31 @@ class RefusedError(VcaeError):
 
 
 @contextmanager
-def named(path: str | Path) -> Iterator[None]:
-    """Turn an error about a file into a RefusedError that does not reveal the folders of the server."""
-    name = Path(path).name
+def named(path: str | Path, name: str | None = None) -> Iterator[None]:
+    """Turn an error about a file into a RefusedError that names the file, and no folder of the server."""
+    name = name or Path(path).name
     try:
         yield
     except VcaeError as error:
         raise RefusedError(str(error).replace(str(path), name).replace("the recording", name)) from None
 
 
-def tell(error: VcaeError) -> None:
-    """Show an error on the page."""
-    gr.Warning(html.escape(str(error)), title="Not yet", duration=20)
+def title(path: str | Path) -> str:
+    """What a recording is called on the page: a sample voice, or its file without the suffix."""
+    samples = {sample.path.name: name for name, sample in SAMPLES.items()}
+    return samples.get(Path(path).name) or Path(path).stem
 
 
-def keep(recording: Audio, name: str) -> str:
-    """Write a WAV file to the folder that Gradio serves and cleans up; returns its path."""
-    path = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), name)
-    recording.write(path)
-    return str(path)
+def told(error: VcaeError) -> str:
+    """An error as HTML, which screen readers announce at once."""
+    return f'<p class="error" role="alert">{html.escape(str(error))}</p>'
 
 
-def status_line(text: str) -> gr.HTML:
+def status_line(text: Any) -> gr.HTML:
     """A line of text that screen readers announce when it changes."""
     return gr.HTML(text, elem_classes="status", js_on_load="element.setAttribute('role', 'status')")
+
+
+def heading(number: int | None, text: str) -> gr.HTML:
+    """A heading of a part of a tab, with the number of its step."""
+    return gr.HTML(f"<h2>{f'{number}. ' if number else ''}{text}</h2>")

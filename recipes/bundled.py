@@ -30,7 +30,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -38,6 +38,7 @@ import tyro
 from vcae.cli.console import err, in_one_line, track
 from vcae.corpora.layouts import folder, read_corpora
 from vcae.corpora.splits import split_by_speaker, trainable
+from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import BUNDLED, load, load_autoencoder, load_vocoder
 from vcae.model.autoencoder import Autoencoder
@@ -109,12 +110,14 @@ class ValidationConfig:
 class Recipe:
     """All settings; the defaults are for an H100."""
 
+    name: ClassVar = "bundled"
+    """Name of the recipe: in the files and the table of runs, and of the default folder."""
     corpora: Path = SAMPLE_VOICES
     """Folder of unpacked corpora."""
     transcripts: Path | None = None
     """Folder of NAME.tsv with transcripts."""
     out: Path | None = None
-    """Folder of all that is written; default: runs/bundled, or runs/tiny with --tiny."""
+    """Folder of all that is written; default: runs/ and the name of the recipe, or runs/tiny with --tiny."""
     start: Path | None = None
     """Folder of weights to begin with, such as vcae/weights; default: random weights."""
     bundle: bool = False
@@ -162,6 +165,12 @@ class Recipe:
         """The preset that `mel` names."""
         return PRESETS[self.mel]
 
+    def speech(self, out: Path) -> list[Utterance]:
+        """The recordings to train on and to validate with. out: folder of all that is written."""
+        if self.corpora == SAMPLE_VOICES:
+            return folder(self.corpora, transcripts=self.corpora)
+        return read_corpora(self.corpora, transcripts=self.transcripts)
+
 
 def tiny(recipe: Recipe) -> Recipe:
     """The recipe for toy networks and a dozen steps."""
@@ -208,14 +217,14 @@ class Session:
         trainer = Trainer(stages[0], self.out, training, stages[1], Run(describe(self.recipe), **others))
         result = trainer.run()
         if self.recipe.runs and result.finished and result.new_steps:
-            append_row(self.recipe.runs, "bundled", trainer, result)
+            append_row(self.recipe.runs, self.recipe.name, trainer, result)
 
 
 def main(recipe: Recipe) -> None:
     """Read corpora, then train one stage after the other."""
     if recipe.tiny:
         recipe = tiny(recipe)
-    out = recipe.out or Path("runs/tiny" if recipe.tiny else "runs/bundled")
+    out = recipe.out or Path("runs", "tiny" if recipe.tiny else recipe.name)
     check(recipe, out)  # before minutes are spent on reading
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -350,16 +359,12 @@ def sizes(chosen: Any, kind: type, mel: MelConfig) -> Any:
 def describe(recipe: Recipe) -> dict[str, Any]:
     """The settings that belong to no single stage, for the files of each stage."""
     names = ("corpora", "transcripts", "start", "tiny", "validation", "mel")
-    return {"name": "bundled", **{name: getattr(recipe, name) for name in names}}
+    return {"name": recipe.name, **{name: getattr(recipe, name) for name in names}}
 
 
 def banks(recipe: Recipe, out: Path) -> tuple[Bank, Bank]:
     """Speech to train on and to validate with, kept in `out`; on a GPU if there is one."""
-    if recipe.corpora == SAMPLE_VOICES:
-        utterances = folder(recipe.corpora, transcripts=recipe.corpora)
-    else:
-        utterances = read_corpora(recipe.corpora, transcripts=recipe.transcripts)
-    found = trainable(utterances)
+    found = trainable(recipe.speech(out))
     aside, everyone = recipe.validation.speakers, len({u.speaker for u in found})
     if aside >= everyone:
         raise VcaeError(

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcae.cli.console import in_one_line, show, track
-from vcae.corpora.phones import PHONES
 from vcae.inference.checkpoint import load, load_autoencoder
 from vcae.model.alignment import Alignment, in_step
 from vcae.model.config import MelConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.mel import LogMel
+from vcae.model.phones import PHONES
 from vcae.training import augment
 from vcae.training.config import CONTENT, PhoneClassifierConfig, Ranges, SamplerConfig, TrainConfig
 from vcae.training.data import Bank

@@ -25,6 +25,7 @@ LAYERS = [
     "corpora",
     "training",
     "evaluation",
+    "doctor",
     "export",
     "cli",
     "__main__",

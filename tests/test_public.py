@@ -21,8 +21,11 @@ PUBLIC = [
     "LogMel",
     "MelConfig",
     "Parts",
+    "Phone",
+    "PhoneError",
     "SpeakerEncoder",
     "Stream",
+    "Transcriber",
     "VcaeError",
     "Vocoder",
     "VocoderConfig",
@@ -46,7 +49,7 @@ def test_public_names_can_be_imported_and_are_documented(name):
     assert name == "PRESETS" or thing.__doc__
 
 
-@pytest.mark.parametrize("error", [vcae.AudioError, vcae.CheckpointError, vcae.VoiceError])
+@pytest.mark.parametrize("error", [vcae.AudioError, vcae.CheckpointError, vcae.PhoneError, vcae.VoiceError])
 def test_one_class_catches_what_a_user_can_mend(error):
     assert issubclass(error, vcae.VcaeError)
     assert issubclass(error, ValueError)

@@ -14,11 +14,13 @@ from vcae.inference.checkpoint import CheckpointError
 from vcae.inference.converter import Converter, Parts, load
 from vcae.inference.encoders import ContentEncoder, SpeakerEncoder
 from vcae.inference.stream import Stream
+from vcae.inference.transcriber import PhoneError, Transcriber
 from vcae.inference.voice import Voice, VoiceError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
 from vcae.model.config import PRESETS, AutoencoderConfig, MelConfig, VocoderConfig
 from vcae.model.mel import LogMel
+from vcae.model.phones import Phone
 from vcae.model.vocoder import Vocoder
 
 __version__ = "0.2.0"
@@ -36,8 +38,11 @@ __all__ = [
     "LogMel",
     "MelConfig",
     "Parts",
+    "Phone",
+    "PhoneError",
     "SpeakerEncoder",
     "Stream",
+    "Transcriber",
     "VcaeError",
     "Vocoder",
     "VocoderConfig",

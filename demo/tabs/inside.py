@@ -1,7 +1,7 @@
 """The tab that encodes two recordings, swaps, freezes or blanks the codes, and decodes them."""
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -10,35 +10,49 @@ from torch import Tensor
 
 from vcae import Audio, Parts, VcaeError, Voice
 
-from ..studio import SAMPLES, Studio, keep, tell
+from ..studio import SAMPLES, RefusedError, Studio, heading, named, status_line, title, told
 from ..widgets import pictures, table
-from ..widgets.picker import chosen, picker
+from ..widgets.picker import Own, chosen, picker
 from ..widgets.pictures import Row
+from ..widgets.player import Track, player
 from ..widgets.units import KINDS, Units
 
 LONGEST = 20.0  # seconds of a recording that are used
 A, B, FROZEN, BLANK = "A's", "B's", "Frozen", "Blank"
-TOGETHER = "Put together"
-EXPERIMENTS = {
-    "A in B's voice": (A, A, B),
-    "A with B's melody": (A, B, A),
-    "B's words in A's voice": (B, B, A),
-    "one pitch": (A, FROZEN, A),
-    "a whisper": (A, BLANK, A),
-    "one long sound": (FROZEN, A, A),
-    "no words": (BLANK, A, A),
-    "nobody's voice": (A, A, BLANK),
-}
-"""Label of a button -> choice of content, prosody and speaker."""
+TOGETHER = "Result"
+
+
+class Experiment(NamedTuple):
+    """A button that puts parts together, and what can be heard then."""
+
+    label: str
+    content: str
+    prosody: str
+    speaker: str
+    heard: str
+
+
+EXPERIMENTS = [
+    Experiment("A in B's voice", A, A, B, "B says A's sentence, as A said it."),
+    Experiment("A with B's melody", A, B, A, "A says A's sentence, with the pitch and loudness of B's."),
+    Experiment("B's words in A's voice", B, B, A, "A says B's sentence, as B said it."),
+    Experiment("one pitch", A, FROZEN, A, "A says A's sentence on one note."),
+    Experiment("a whisper", A, BLANK, A, "A whispers A's sentence."),
+    Experiment("one long sound", FROZEN, A, A, "A holds one sound; only the melody of A's sentence is left."),
+    Experiment(
+        "no words", BLANK, A, A, "Only the melody of A's sentence is left, without any sound of speech."
+    ),
+    Experiment("nobody's voice", A, A, BLANK, "The mean of all sample voices says A's sentence."),
+]
+CHIPS = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) trigger("chosen", { number: Number(button.dataset.number) });
+});
+"""
 ABOUT = """
-<p>An autoencoder encodes sound as a few numbers and decodes these into sound. This one has three codes:</p>
-<ul>
-<li><b>What</b> is said: 64 numbers every 20 ms, which should not depend on the speaker.</li>
-<li><b>How</b> it is said: pitch, voicing and loudness every 10 ms.</li>
-<li><b>Who</b> says it: one code for the whole recording, and the range of the voice's pitch.</li>
-</ul>
-<p>If the codes are independent, each can be swapped, frozen or blanked without changing the others. Listen
-to what changes, and whether anything else does.</p>
+<p>A recording becomes three things: <b>what</b> is said, <b>how</b> it is said (pitch and loudness), and
+<b>who</b> says it. Each can be taken from another recording, held still, or left out.</p>
 """
 HELP = """
 <p class="hint"><b>Frozen</b>: "what" stays at A's loudest moment; "how" has A's mean pitch throughout.
@@ -50,25 +64,41 @@ Time goes from left to right. <b>What</b>: a colour for each 20 ms of content, b
 sample voices; similar colours are similar sounds, grey is blank. <b>How</b>: the line is pitch (50 to 600
 Hz), the shade is loudness. The last three rows show the result.
 """
-MAP = """
-<b>Who</b>: speaker codes on a map of the sample voices; similar voices are close to each other. The speaker
-code of the result has a cosine of {a:.2f} to A and {b:.2f} to B; the same voice has 1, different voices have
-about 0.
+NUMBERS = """
+<p>The cosine of the speaker code of the result is {a:.2f} to A and {b:.2f} to B; the same voice has 1,
+different voices have about 0. "What" is 64 numbers every 20 ms, "how" is pitch, voicing and loudness every
+10 ms, "who" is 192 numbers for the whole recording.</p>
 """
+PARTS = {"What is said": 0, "How it is said": 1, "Who says it": 2}
 
 
 def tab(studio: Studio) -> None:
-    """Build the tab: two recordings, their codes, the decoded combination, and a table of conversions."""
+    """Build the tab: experiments and their result, two recordings, and a table of conversions."""
     with gr.Tab("Look inside", id="inside") as inside:
         gr.HTML(ABOUT, elem_classes="about")
-        with gr.Row(elem_classes="examples"):
-            gr.HTML("<p>Hear:</p>", min_width=0)
-            experiments = [gr.Button(label, size="sm", min_width=0) for label in EXPERIMENTS]
+        chips = "".join(
+            f'<button type="button" class="chip" data-number="{i}">{e.label}</button>'
+            for i, e in enumerate(EXPERIMENTS)
+        )
+        experiments = gr.HTML(f"<p>Hear:</p>{chips}", elem_classes="examples", js_on_load=CHIPS)
+        with gr.Row():
+            with gr.Column(min_width=300, elem_classes="outcome"):
+                heading(None, "Put together")
+                status = status_line("Press one of the buttons above and listen.")
+                result = gr.HTML(elem_id="together")
+                glance = gr.HTML(_glance([A, A, B]))
+            with gr.Column(min_width=300):
+                what = gr.Radio([A, B, FROZEN, BLANK], value=A, label="What is said")
+                how = gr.Radio([A, B, FROZEN, BLANK], value=A, label="How it is said")
+                who = gr.Radio([A, B, BLANK], value=B, label="Who says it")
+                with gr.Row(elem_classes="go"):
+                    go = gr.Button("Put together", variant="primary", size="lg")
+                gr.HTML(HELP)
         with gr.Row():
             with gr.Column(min_width=300):
-                gr.HTML("<h2>Recording A</h2>")
+                heading(None, "Recording A")
                 source = gr.Audio(
-                    str(SAMPLES["Woman 1"]),
+                    str(SAMPLES["Woman 1"].path),
                     label="Record, drop a file, or keep this one",
                     sources=["upload", "microphone"],
                     type="filepath",
@@ -77,36 +107,26 @@ def tab(studio: Studio) -> None:
                 )
                 gr.HTML(f"<p class='hint'>The first {LONGEST:g} seconds are used.</p>")
             with gr.Column(min_width=300):
-                gr.HTML("<h2>Recording B</h2>")
-                voice = picker(studio, "Man 2")
-        gr.HTML("<h2>Put together</h2>")
-        with gr.Row():
-            with gr.Column(min_width=300, scale=2):
-                what = gr.Radio([A, B, FROZEN, BLANK], value=A, label="What is said")
-                how = gr.Radio([A, B, FROZEN, BLANK], value=A, label="How it is said")
-                who = gr.Radio([A, B, BLANK], value=B, label="Who says it")
-                gr.HTML(HELP)
-            with gr.Column(min_width=300):
-                go = gr.Button("Put together", variant="primary", size="lg")
-                result = gr.Audio(
-                    label="The result", interactive=False, autoplay=True, buttons=[], elem_id="together"
-                )
+                heading(None, "Recording B")
+                voice = picker(studio)
         picture = gr.HTML()
         table.table(studio)
 
-    def run(path: str | None, what: str, how: str, who: str, *choice: Any) -> tuple[Any, Any]:
+    def run(path: str | None, what: str, how: str, who: str, voice: str, own: Own | None) -> dict[Any, Any]:
         try:
-            voice, reference = chosen(studio, *choice)
-            recordings = {A: _start(studio.read(path)), B: _start(reference)}
-            parts = {name: studio.compute(studio.converter.encode, r) for name, r in recordings.items()}
+            target = chosen(studio, voice, own)
+            if target.recording is None:
+                raise RefusedError(f"{voice}: holds no recording, only a voice; choose another for B")
+            recordings = {A: _start(studio.read(path)), B: _start(target.recording)}
+            with named(str(path)):
+                parts = {name: studio.compute(studio.converter.encode, r) for name, r in recordings.items()}
         except VcaeError as error:
-            tell(error)
-            return gr.skip(), gr.skip()
+            return {status: told(error)}
         units = kinds()
         a = parts[A]
         whats = {A: a.content, B: parts[B].content, FROZEN: _held(a), BLANK: torch.zeros_like(a.content)}
         hows = {A: a.prosody, B: parts[B].prosody, FROZEN: _monotone(a), BLANK: _whispered(a)}
-        whos = {A: a.voice, B: voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
+        whos = {A: a.voice, B: target.voice, BLANK: Voice.mix([studio.sample(name) for name in SAMPLES])}
         given = whos[who]
         if what in parts:  # the content code still contains some of the source speaker
             given = studio.converter.guided(given, parts[what].voice)
@@ -121,7 +141,23 @@ def tab(studio: Studio) -> None:
         alt = "Waveform, content and prosody of A, of B, and of what was put together"
         samples = {name: studio.sample(name) for name in SAMPLES}
         placed = {"A": a.voice, "B": parts[B].voice, TOGETHER: heard.voice}
-        return keep(sound, "together.wav"), pictures.figure(rows, CAPTION, alt) + _map(samples, placed)
+        to_a, to_b = (float(heard.voice.embedding @ parts[name].voice.embedding) for name in (A, B))
+        names = {A: title(str(path)), B: target.name}
+        label = next((e.label for e in EXPERIMENTS if e[1:4] == (what, how, who)), "parts")
+        kept = studio.shelf.keep(sound, f"{names[A]} - {names[B]} - {label}")
+        tracks = [
+            Track(name[0], recording, studio.shelf.keep(recording, "sound").address)
+            for name, recording in recordings.items()
+        ]
+        tracks.append(Track("Result", sound, kept.address))
+        return {
+            status: _sentence(what, how, who),
+            result: player(tracks, f"A: {names[A]} · B: {names[B]}", kept),
+            glance: _glance([what, how, who]),
+            picture: pictures.figure(rows, CAPTION, alt)
+            + f"<h3>Who: similar voices are close to each other</h3>{_map(samples, placed)}"
+            + f"<details><summary>The numbers</summary>{NUMBERS.format(a=to_a, b=to_b)}</details>",
+        }
 
     @cache
     def kinds() -> Units:
@@ -130,13 +166,51 @@ def tab(studio: Studio) -> None:
     def prepare() -> None:
         kinds()
 
-    inputs, outputs = [source, what, how, who, *voice.inputs], [result, picture]
-    shown: dict[str, Any] = {"show_progress_on": result, "api_visibility": "private"}
-    inside.select(prepare, show_progress="hidden", api_visibility="private")
-    go.click(run, inputs, outputs, **shown)
-    for button, values in zip(experiments, EXPERIMENTS.values(), strict=True):
-        filled = button.click(lambda v=values: v, None, [what, how, who], queue=False, **shown)
-        filled.then(run, inputs, outputs, **shown)
+    def fill(event: gr.EventData) -> tuple[str, ...]:
+        return EXPERIMENTS[int(event.number)][1:4]
+
+    inputs, outputs = [source, what, how, who, voice, studio.own], [status, result, glance, picture]
+    settings = inputs[:-1]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    start = (
+        "(...settings) => { demo.made('together', settings.slice(0, -1)); return demo.attach(...settings); }"
+    )
+    inside.select(prepare, **quiet)
+    filled = experiments.chosen(fill, None, [what, how, who], queue=False, **quiet)
+    for event in (
+        go.click(run, inputs, outputs, js=start, **quiet),
+        filled.then(run, inputs, outputs, js=start, **quiet),
+    ):
+        event.then(None, js="() => demo.show('together')")
+    changed = "(...settings) => demo.changed('together', settings)"
+    gr.on([c.change for c in (source, what, how, who, voice)], None, settings, js=changed)
+
+
+def _sentence(what: str, how: str, who: str) -> str:
+    """What can be heard, in plain words."""
+    for experiment in EXPERIMENTS:
+        if experiment[1:4] == (what, how, who):
+            return experiment.heard
+    return f"What: {what.lower()}. How: {how.lower()}. Who: {who.lower()}."
+
+
+def _glance(choice: list[str]) -> str:
+    """A table that shows from which recording each part is."""
+    columns = {A: "A", B: "B", FROZEN: "frozen", BLANK: "blank"}
+    head = "".join(f'<th scope="col">{name}</th>' for name in columns.values())
+    rows = "".join(
+        f'<tr><th scope="row">{part}</th>'
+        + "".join(
+            f'<td class="{"on" if choice[i] == column else ""}">{"●" if choice[i] == column else ""}</td>'
+            for column in columns
+        )
+        + "</tr>"
+        for part, i in PARTS.items()
+    )
+    return (
+        f'<table class="glance"><caption>From where each part is</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
 
 
 def _start(recording: Audio) -> Audio:
@@ -189,9 +263,7 @@ def _map(samples: dict[str, Voice], placed: dict[str, Voice]) -> str:
         (name, kinds[name], plane @ (voice.embedding.numpy() - middle))
         for name, voice in {**samples, **placed}.items()
     ]
-    a, b, result = (voice.embedding for voice in placed.values())
     return pictures.chart(
         points,
-        MAP.format(a=float(result @ a), b=float(result @ b)),
         "Map of speaker codes: " + "; ".join(f"{name} at {x:.2f}, {y:.2f}" for name, _, (x, y) in points),
     )

@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,14 @@ Array = NDArray[np.float32]
 
 PAUSE = 4.6  # nepers (40 dB) below the loudest frame: quieter frames are pauses
 COLUMNS = 600  # maximum number of columns of a picture
+CHART = (256, 240)  # pixels of the map
+MARGIN = 20  # pixels around its points
+LETTER = 8.0  # pixels of a letter of its labels, rather too many
 RAMP = [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)]  # dark to light: "magma"
+
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom of a label, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +96,61 @@ def loudness(prosody: Array, seconds: float) -> str:
     return f'<path class="shade" d="M0,100 {points} {seconds:.3f},100Z"/>'
 
 
-def chart(points: Sequence[tuple[str, str, Array]], caption: str, alt: str) -> str:
-    """Named points in a plane, as HTML. A point is (name, kind, coordinates); the kind is its CSS class."""
+def chart(points: Sequence[tuple[str, str, Array]], alt: str) -> str:
+    """Named points in a plane, as HTML. A point is (name, kind, coordinates); the kind is its CSS class.
+
+    The picture has a fixed size, so that no label covers another at any width of the page.
+    """
     places = np.stack([place for *_, place in points])
     low, high = places.min(0), places.max(0)
-    x, y = (10 + 70 * (places - low) / np.maximum(high - low, 1e-6)).T  # in % of the box, with label margin
-    sides = np.where(np.argsort(np.argsort(y)) % 2, "above", "below")  # alternate, so that none overlap
-    dots = "".join(
-        f'<span class="{kind} {side} {"right" if left > 50 else ""}" '
-        f'style="left: {left:.1f}%; bottom: {bottom:.1f}%">'
-        f"<b>{html.escape(name)}</b></span>"
-        for (name, kind, _), side, left, bottom in zip(points, sides, x, y, strict=True)
-    )
+    share = (places - low) / np.maximum(high - low, 1e-6)
+    x, y = (MARGIN + (np.array(CHART) - 2 * MARGIN) * np.stack([share[:, 0], 1 - share[:, 1]], axis=1)).T
+    dots = list(zip(x.tolist(), y.tolist(), strict=True))
+    drawn = []
+    for (name, kind, _), dot, box in zip(
+        points, dots, labels([name for name, *_ in points], dots), strict=True
+    ):
+        middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        drawn.append(
+            f'<g class="{kind}"><line x1="{dot[0]:.1f}" y1="{dot[1]:.1f}" '
+            f'x2="{middle[0]:.1f}" y2="{middle[1]:.1f}"/>'
+            f'<circle cx="{dot[0]:.1f}" cy="{dot[1]:.1f}" r="5"/><rect x="{box[0]:.1f}" y="{box[1]:.1f}" '
+            f'width="{box[2] - box[0]:.1f}" height="{box[3] - box[1]:.1f}"/>'
+            f'<text x="{middle[0]:.1f}" y="{middle[1] + 4:.1f}">{html.escape(name)}</text></g>'
+        )
     return (
-        f'<figure class="picture"><div class="chart" role="img" aria-label="{html.escape(alt)}">{dots}</div>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'<svg class="chart" role="img" aria-label="{html.escape(alt)}" width="{CHART[0]}" '
+        f'height="{CHART[1]}">'
+        f"{''.join(drawn)}</svg>"
     )
+
+
+def labels(names: Sequence[str], dots: Sequence[tuple[float, float]]) -> list[Box]:
+    """Boxes in CHART for the names of dots, as near as they fit without touching each other or a dot."""
+    taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in dots]
+    boxes = []
+    for name, (x, y) in zip(names, dots, strict=True):
+        width, height = LETTER * len(name) + 4, 16.0
+        angles = np.arange(0, 2 * math.pi, math.pi / 8)
+        around = (
+            (x + (r + width / 2) * math.cos(a), y + (r + height / 2) * math.sin(a))
+            for r in range(8, max(CHART), 6)
+            for a in angles
+        )
+        tried = ((u - width / 2, v - height / 2, u + width / 2, v + height / 2) for u, v in around)
+        free = (box for box in tried if _inside(box) and not any(_touch(box, other) for other in taken))
+        box = next(free, (0.0, 0.0, width, height))
+        taken.append(box)
+        boxes.append(box)
+    return boxes
+
+
+def _inside(box: Box) -> bool:
+    return box[0] >= 0 and box[1] >= 0 and box[2] <= CHART[0] and box[3] <= CHART[1]
+
+
+def _touch(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def waveform(samples: Array, seconds: float) -> str:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from vcae import Audio
 
-from ..studio import SAMPLES, RefusedError, Studio, tell
+from ..studio import SAMPLES, RefusedError, Studio, status_line, told
 
 PLAY = (Path(__file__).parents[1] / "static" / "table.js").read_text("utf-8")
 
@@ -29,27 +29,28 @@ def table(studio: Studio) -> None:
     with gr.Row():
         go = gr.Button("Make the table")
         stop = gr.Button("Cancel", visible=False)
+    status = status_line("")
     grid = gr.HTML(js_on_load=PLAY)
 
     def run(rows: list[str], columns: list[str]) -> Iterator[dict[Any, Any]]:
         if not (rows and columns):
-            tell(RefusedError("Choose at least one sentence and one voice."))
+            yield {status: told(RefusedError("Choose at least one sentence and one voice."))}
             return
         cells: dict[tuple[str, str], str] = {}
-        yield {stop: gr.Button(visible=True), grid: _grid(rows, columns, cells)}
+        yield {stop: gr.Button(visible=True), status: "", grid: _grid(rows, columns, cells)}
         for row in rows:
-            cells[row, ""] = _button(studio.read(SAMPLES[row]), f"{row}'s own recording")
+            cells[row, ""] = _button(studio.read(SAMPLES[row].path), f"{row}'s own recording")
         for column in columns:
-            cells["", column] = _button(studio.read(SAMPLES[column]), f"{column}'s own recording")
+            cells["", column] = _button(studio.read(SAMPLES[column].path), f"{column}'s own recording")
         for row in rows:
             for column in columns:
-                sound = studio.compute(studio.converter.convert, SAMPLES[row], studio.sample(column))
+                sound = studio.compute(studio.converter.convert, SAMPLES[row].path, studio.sample(column))
                 cells[row, column] = _button(sound, f"{row}'s sentence in the voice of {column}")
                 yield {grid: _grid(rows, columns, cells)}
         yield {stop: gr.Button(visible=False)}
 
     shown: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    running = go.click(run, [sentences, voices], [stop, grid], **shown)
+    running = go.click(run, [sentences, voices], [stop, status, grid], **shown)
     stop.click(lambda: gr.Button(visible=False), None, stop, cancels=running, queue=False, **shown)
 
 

@@ -23,7 +23,7 @@ class Units:
     """
 
     def __init__(self, converter: Converter) -> None:
-        frames = np.hstack([converter.content(path).z.numpy() for path in SAMPLES.values()]).T
+        frames = np.hstack([converter.content(sample.path).z.numpy() for sample in SAMPLES.values()]).T
         self.centres, _ = kmeans2(frames, KINDS, minit="++", seed=0)
         centres = self.centres - self.centres.mean(0)
         x, y, z = (centres @ np.linalg.svd(centres, full_matrices=False)[2][:3].T).T  # (KINDS,) each

@@ -244,6 +244,8 @@ def test_content_of_a_file_called_file(vcae_):
         ("voice", ["--out", "--model", "--device"]),
         ("mix", ["--out", "--weights"]),
         ("info", ["--json"]),
+        ("download", ["--out", "--parts", "--dry-run"]),
+        ("doctor", ["--out", "--speakers", "--exclude", "--no-texts", "--limits.shortest"]),
     ],
 )
 def test_every_command_has_help(vcae_, command, options):
@@ -275,7 +277,7 @@ def test_info_describes_weights(vcae_, weights):
 @pytest.mark.parametrize(
     ("model", "files"),
     [
-        ([], ["live.safetensors", "speaker.safetensors", "studio.safetensors", "vocoder.safetensors"]),
+        ([], [f"{name}.safetensors" for name in ("live", "phones", "speaker", "studio", "vocoder")]),
         (["live"], ["live.safetensors", "vocoder.safetensors", "speaker.safetensors"]),
     ],
 )

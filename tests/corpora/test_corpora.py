@@ -62,6 +62,44 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], set[tuple[str, str, str | No
             ("librispeech/84", "84_121123_000007_000001", None, "en", None),
         },
     ),
+    "libritts": (
+        [
+            "LibriTTS/train-clean-100/40/121026/40_121026_000003_000000.wav",
+            "LibriTTS/train-clean-100/40/121026/40_121026_000003_000001.wav",
+            "LibriTTS/test-other/367/130732/367_130732_000001_000000.wav",
+        ],
+        {
+            # The second has no text, as some in the original.
+            "LibriTTS/train-clean-100/40/121026/40_121026_000003_000000.normalized.txt": "Mister Smith.",
+            "LibriTTS/train-clean-100/40/121026/40_121026_000003_000000.original.txt": "Mr. Smith.",
+            "LibriTTS/train-clean-100/40/121026/40_121026.trans.tsv": "40_121026_000003_000000\tMr.\tMr\n",
+            "LibriTTS/train-clean-100/40/121026/40_121026.book.tsv": "40_121026_000003_000000\tMr.\t0.5\n",
+            "LibriTTS/speakers.tsv": "READER\tGENDER\tSUBSET\tNAME\n40\tF\ttrain-clean-100\tA Reader\n",
+        },
+        {
+            ("librispeech/40", "40_121026_000003_000000", "Mister Smith.", "en", None),
+            ("librispeech/40", "40_121026_000003_000001", None, "en", None),
+            ("librispeech/367", "367_130732_000001_000000", None, "en", "test"),
+        },
+    ),
+    "libritts-r": (
+        [
+            "LibriTTS_R/dev-clean/84/121123/84_121123_000007_000001.wav",
+            "LibriTTS_R/dev-clean/84/121123/84_121123_000008_000000.wav",
+        ],
+        {
+            "LibriTTS_R/dev-clean/84/121123/84_121123_000007_000001.normalized.txt": "Maximilian.",
+            "LibriTTS_R/dev-clean/84/121123/84_121123_000008_000000.normalized.txt": "And you have them?",
+            # A list of its makers: here the restoration failed.
+            "libritts_r_failed_speech_restoration_examples/dev-clean_bad_sample_list.txt": (
+                "./dev-clean/84/121123/84_121123_000008_000000.wav\n"
+            ),
+        },
+        {
+            ("librispeech/84", "84_121123_000007_000001", "Maximilian.", "en", None),
+            ("librispeech/84", "84_121123_000008_000000", None, "en", None),
+        },
+    ),
     "libri-clips": (
         ["1089/1089-134691-0001.wav", "6415/6415-paul_source.wav", "533/533_1_2.wav"],
         {},
@@ -72,23 +110,97 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], set[tuple[str, str, str | No
         },
     ),
     "vctk": (
-        ["wav48/p225/p225_001.wav", "clips/p226/p226xp233_source.wav"],
-        {"txt/p225/p225_001.txt": "Please call Stella.\n"},
+        # As 0.92: p315 has no second microphone and no text, and a first microphone is missing.
+        [
+            "wav48_silence_trimmed/p225/p225_001_mic1.flac",
+            "wav48_silence_trimmed/p225/p225_001_mic2.flac",
+            "wav48_silence_trimmed/p225/p225_002_mic2.flac",
+            "wav48_silence_trimmed/p315/p315_001_mic1.flac",
+            "wav48_silence_trimmed/s5/s5_001_mic1.flac",
+            "clips/p226/p226xp233_source.wav",
+        ],
+        {
+            "txt/p225/p225_001.txt": "Please call Stella.\n",
+            "txt/p225/p225_002.txt": "Ask her to bring these things.\n",
+            "txt/s5/s5_001.txt": "Please call Stella.\n",
+            "wav48_silence_trimmed/log.txt": "p225_001_mic1 0.1 1.9\n",
+            "speaker-info.txt": "ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np225  23  F  English\n",
+        },
         {
             ("vctk/p225", "p225_001", "Please call Stella.", "en", None),
+            ("vctk/p225", "p225_002", "Ask her to bring these things.", "en", None),
+            ("vctk/p315", "p315_001", None, "en", None),
+            ("vctk/s5", "s5_001", "Please call Stella.", "en", None),
             ("vctk/p226", "p226xp233_source", None, "en", None),
         },
     ),
     "vctk-sample": (
-        [
-            "VCTK/wav48_silence_trimmed/p225/p225_001_mic1.flac",
-            "VCTK/wav48_silence_trimmed/p225/p225_001_mic2.flac",
-            "VCTK/wav48_silence_trimmed/s5/s5_001_mic1.flac",
-        ],
+        ["VCTK/wav48/p225/p225_001.wav", "VCTK/wav48/p226/p226_001.wav"],
         {"VCTK/txt/p225/p225_001.txt": "Please call Stella.\n"},
         {
             ("vctk/p225", "p225_001", "Please call Stella.", "en", None),
-            ("vctk/s5", "s5_001", None, "en", None),
+            ("vctk/p226", "p226_001", None, "en", None),
+        },
+    ),
+    "vcc2018": (
+        [
+            "vcc2018_training/VCC2SF1/10001.wav",
+            "vcc2018_training/VCC2TM2/10001.wav",
+            "vcc2018_evaluation/VCC2SF1/30001.wav",
+            "vcc2018_reference/VCC2TM2/30001.wav",
+        ],
+        {"vcc2018_training/README.txt": "hub and spoke\n"},
+        {
+            ("vcc2018/VCC2SF1", "10001", None, "en", None),
+            ("vcc2018/VCC2TM2", "10001", None, "en", None),
+            ("vcc2018/VCC2SF1", "30001", None, "en", None),
+            ("vcc2018/VCC2TM2", "30001", None, "en", None),
+        },
+    ),
+    "aishell3": (
+        [
+            "train/wav/SSB0005/SSB00050001.wav",
+            "train/wav/SSB0005/SSB00050002.wav",
+            "test/wav/SSB0073/SSB00730001.wav",
+        ],
+        {
+            "train/content.txt": "SSB00050001.wav\t广 guang3 州 zhou1 女 nv3\n",
+            "test/content.txt": "SSB00730001.wav\t你 ni3 好 hao3\n",
+            "train/label_train-set.txt": "# tone labels\nSSB00050001|guang3 zhou1 nv3|广 州 女\n",
+            "spk-info.txt": "# Speaker Age Gender Accent\nSSB0005\tB\tfemale\tnorth\n",
+            "ChangeLog": "1.0\n",
+        },
+        {
+            ("aishell3/SSB0005", "SSB00050001", "广州女", "zh", None),
+            ("aishell3/SSB0005", "SSB00050002", None, "zh", None),
+            ("aishell3/SSB0073", "SSB00730001", "你好", "zh", None),
+        },
+    ),
+    "commonvoice": (
+        [
+            "cv-corpus-13.0-2023-03-09/en/clips/common_voice_en_1.wav",
+            "cv-corpus-13.0-2023-03-09/en/clips/common_voice_en_2.wav",
+            "cv-corpus-13.0-2023-03-09/en/clips/common_voice_en_9.wav",
+            "cv-corpus-13.0-2023-03-09/zh-CN/clips/common_voice_zh-CN_3.wav",
+        ],
+        {
+            # A sentence with a lone quotation mark; the clip 9 was voted down and is in no list that counts.
+            "cv-corpus-13.0-2023-03-09/en/validated.tsv": (
+                "client_id\tpath\tsentence\tup_votes\n"
+                f'{"a" * 128}\tcommon_voice_en_1.mp3\t"Yes, he said.\t2\n'
+                f"{'b' * 128}\tcommon_voice_en_2.mp3\tNo.\t2\n"
+            ),
+            "cv-corpus-13.0-2023-03-09/en/invalidated.tsv": (
+                f"client_id\tpath\tsentence\tup_votes\n{'a' * 128}\tcommon_voice_en_9.mp3\tWell.\t0\n"
+            ),
+            "cv-corpus-13.0-2023-03-09/zh-CN/validated.tsv": (
+                f"client_id\tpath\tsentence\n{'c' * 128}\tcommon_voice_zh-CN_3.mp3\t你好\n"
+            ),
+        },
+        {
+            (f"commonvoice/{'a' * 16}", "common_voice_en_1", '"Yes, he said.', "en", None),
+            (f"commonvoice/{'b' * 16}", "common_voice_en_2", "No.", "en", None),
+            (f"commonvoice/{'c' * 16}", "common_voice_zh-CN_3", "你好", "zh", None),
         },
     ),
     "speechocean762": (
@@ -263,7 +375,7 @@ def test_a_folder_that_is_not_the_corpus_is_refused_in_one_line(tmp_path, name):
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(READERS) - {"speechocean762"}))  # whose lists are needed
+@pytest.mark.parametrize("name", sorted(set(READERS) - {"speechocean762", "commonvoice"}))  # by their lists
 def test_a_part_of_a_corpus_can_be_read_by_itself(tmp_path, name):
     root = build(tmp_path, name)
     part = root / Path(LAYOUTS[name][0][0]).parent
@@ -295,6 +407,43 @@ def test_speechocean762_needs_a_speaker_for_every_file(tmp_path):
     (root / "train/utt2spk").unlink()
     with pytest.raises(CorpusError, match="utt2spk: cannot be read"):
         layouts.speechocean762(root)
+
+
+def test_the_first_microphone_of_vctk_is_taken_where_there_is_one(tmp_path):
+    utterances = layouts.vctk(build(tmp_path, "vctk"))
+    microphones = {each.id: each.path.stem.removeprefix(each.id) for each in utterances if "_00" in each.id}
+    assert microphones == {"p225_001": "_mic1", "p225_002": "_mic2", "p315_001": "_mic1", "s5_001": "_mic1"}
+
+
+def test_common_voice_tells_of_missing_clips_and_reads_other_lists(tmp_path):
+    folder = build(tmp_path, "commonvoice") / "cv-corpus-13.0-2023-03-09" / "en"
+    (folder / "clips/common_voice_en_2.wav").unlink()
+    with pytest.warns(UserWarning, match="1 listed files are missing, such as en/clips/common_voice_en_2"):
+        assert [each.id for each in layouts.commonvoice(folder)] == ["common_voice_en_1"]
+    (folder / "validated.tsv").rename(folder / "test.tsv")
+    with pytest.warns(UserWarning, match="1 listed files are missing"):
+        assert [each.id for each in layouts.commonvoice(folder)] == ["common_voice_en_1"]
+    (folder / "test.tsv").write_text("client_id\tpath\n")
+    with pytest.raises(CorpusError, match=r"test.tsv: has no column sentence"):
+        layouts.commonvoice(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("VCTK-Corpus-0.92", "vctk"),
+        ("LibriSpeech/test-other", "librispeech"),
+        ("LibriTTS", "libritts"),
+        ("LibriTTS_R/dev-clean", "libritts-r"),
+        ("LJSpeech-1.1", "ljspeech"),
+        ("data_aishell3", "aishell3"),
+        ("cv-corpus-13.0-2023-03-09/en", "commonvoice"),
+        ("vcc2018", "vcc2018"),
+        ("mine/anna", None),
+    ],
+)
+def test_a_corpus_is_known_by_the_folder_that_its_archive_makes(tmp_path, folder, name):
+    assert layouts.reader_of(tmp_path / folder) == (READERS[name] if name else None)
 
 
 def test_esc10_is_no_speech(tmp_path):
@@ -336,6 +485,76 @@ def test_folders_of_your_own(tmp_path):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(CorpusError, match="no audio files"):
             reader(tmp_path / "empty")
+
+
+@pytest.fixture
+def mine(tmp_path) -> Path:
+    """Three files in one folder, whose names hold the speaker, and a table of them."""
+    root = tmp_path / "mine"
+    root.mkdir()
+    for name in ("s1_anna_1.wav", "s1_bob_1.wav", "s2_anna_1.flac"):
+        (root / name).touch()
+    (root / "list.csv").write_text(
+        'file,speaker,text\ns1_anna_1.wav,Anna,"Well, yes."\ns1_bob_1.wav,Bob,\ns2_anna_1.flac,Anna,No.\n'
+    )
+    (root / "list.tsv").write_text("speaker\tfile\tlanguage\nAnna\ts1_anna_1.wav\tde\nBob\tgone.wav\ten\n")
+    return root
+
+
+def test_speakers_by_a_pattern(mine):
+    found = corpora.read_speech(mine, speakers="_(?P<speaker>[a-z]+)_")
+    assert [(each.speaker, each.id) for each in found] == [
+        ("mine/anna", "s1_anna_1"),
+        ("mine/anna", "s2_anna_1"),
+        ("mine/bob", "s1_bob_1"),
+    ]
+    assert all(each.labelled for each in found)
+    with pytest.raises(CorpusError, match=r"s1_bob_1.wav: 1 of 3 files do not match"):
+        corpora.read_speech(mine, speakers="_(?P<speaker>anna)_")
+    for bad in ("_([a-z]+)_", "(?P<speaker>"):
+        with pytest.raises(CorpusError, match=r"names no speaker|no regular expression"):
+            corpora.read_speech(mine, speakers=bad)
+
+
+def test_speakers_by_a_table(mine):
+    found = corpora.read_speech(mine, speakers=str(mine / "list.csv"))
+    assert [(each.speaker, each.id, each.text) for each in found] == [
+        ("mine/Anna", "s1_anna_1", "Well, yes."),
+        ("mine/Anna", "s2_anna_1", "No."),
+        ("mine/Bob", "s1_bob_1", None),
+    ]
+    with pytest.warns(UserWarning) as warned:
+        found = corpora.read_speech(mine, speakers=str(mine / "list.tsv"))
+    assert [(each.speaker, each.language) for each in found] == [("mine/Anna", "de")]
+    told = [str(each.message) for each in warned]
+    assert any("1 listed files are missing, such as gone.wav" in line for line in told)
+    assert any("2 files are not in it, such as s1_bob_1.wav" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("", "has no column file"),
+        ("name,speaker\n", "has no column file"),
+        ("file,speaker\ns1_anna_1.wav\n", "line 2 does not have"),
+        ("file,speaker\nother.wav,anna\n", "lists no file"),
+    ],
+)
+def test_a_bad_table_of_speakers_is_refused(mine, table, problem):
+    (mine / "bad.csv").write_text(table)
+    with pytest.raises(CorpusError, match=problem) as raised:
+        layouts.by_table(mine, mine / "bad.csv")
+    assert "\n" not in str(raised.value)
+
+
+def test_speakers_by_folder_or_none(mine):
+    with pytest.raises(CorpusError, match="belongs to no speaker"):
+        corpora.read_speech(mine)
+    assert corpora.read_speech(mine, speakers="none") == layouts.folder(mine)
+    (mine / "anna").mkdir()
+    for path in mine.glob("s*"):
+        path.rename(mine / "anna" / path.name)
+    assert {each.speaker for each in corpora.read_speech(mine, speakers="folder")} == {"mine/anna"}
 
 
 # Texts
@@ -396,7 +615,7 @@ def test_read_corpora(tmp_path):
     for name in ("vctk", "vctk-sample", "libri-clips", "librispeech"):
         build(tmp_path, name)
     everything = corpora.read_corpora(tmp_path)
-    assert Counter(each.corpus for each in everything) == {"vctk": 4, "libri-clips": 3, "librispeech": 3}
+    assert Counter(each.corpus for each in everything) == {"vctk": 7, "libri-clips": 3, "librispeech": 3}
     two = ["librispeech", "libri-clips"]
     assert corpora.read_corpora(tmp_path, two) == corpora.read_corpora(tmp_path, reversed(two))
     assert corpora.read_corpora(tmp_path, ["vctk"]) == layouts.vctk(tmp_path / "vctk")

@@ -13,8 +13,9 @@ pytest.importorskip("pocketsphinx", reason="pocketsphinx is missing; pip install
 
 from vcae.audio import Audio, Samples, read, resample
 from vcae.corpora import phones
-from vcae.corpora.phones import PHONES, SILENCE, Phone, align_phones
+from vcae.corpora.phones import align_phones
 from vcae.errors import VcaeError
+from vcae.model.phones import PHONES, SILENCE, Phone
 
 SENTENCE = "After such a fall as this, I shall think nothing of tumbling downstairs."
 RATE = 16_000

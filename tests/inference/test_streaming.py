@@ -231,6 +231,29 @@ def test_one_sample_earlier_they_do(converter, voice):
 # Estimates of the source while it streams
 
 
+@pytest.mark.parametrize(("strength", "pitch_shift"), [(1.0, 0.0), (0.4, 3.0)])
+@pytest.mark.parametrize("known", [True, False], ids=["known source", "estimated source"])
+def test_a_changed_stream_goes_on_as_one_with_the_other_settings(
+    converter, voice, source, known, strength, pitch_shift
+):
+    given = {"source_voice": converter.voice(CLIPS[0]), "level": -25.0} if known else {}
+    other = converter.voice(CLIPS[1])
+    changed, wanted = (converter.stream(each, **given) for each in (voice, other))
+    wanted.change(other, pitch_shift, strength)
+    start, long = source[:RATE], np.tile(source, 4)
+    changed.feed(start)
+    wanted.feed(start)
+    changed.change(other, pitch_shift, strength)
+    after = [np.concatenate([*map(s.feed, blocks_of(long, 4000)), s.flush()]) for s in (changed, wanted)]
+    # The memory of the layers is that of the former voice for a while.
+    assert np.abs(np.subtract(*after))[-RATE:].max() < 1e-3
+    if known:
+        fresh = converter.stream(other, **given, strength=strength, pitch_shift=pitch_shift)
+        fresh.feed(start)
+        straight = np.concatenate([fresh.feed(long), fresh.flush()])
+        assert np.abs(straight - after[1])[-RATE:].max() < 1e-3
+
+
 @settings(max_examples=6)
 @given(data=st.data())
 def test_estimates_do_not_depend_on_the_block_sizes(converter, voice, source, data):

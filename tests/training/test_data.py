@@ -18,11 +18,11 @@ from vcae import audio
 from vcae.audio import LEVEL, loudness
 from vcae.cli.console import Tracker
 from vcae.corpora.layouts import folder
-from vcae.corpora.phones import PHONES, SILENCE
 from vcae.corpora.utterance import HeldOutError, Utterance
 from vcae.errors import AudioError
 from vcae.files import TensorFileError
 from vcae.model.config import MelConfig
+from vcae.model.phones import PHONES, SILENCE
 from vcae.training.config import SamplerConfig
 from vcae.training.data import Bank, Sampler
 from vcae.training.labels import Prepared, bank_key, find_or_prepare, prepare

@@ -39,4 +39,6 @@ def demo(
     # A wheel holds the page inside of vcae, a checkout beside it.
     installed = importlib.util.find_spec("vcae.demo") is not None
     app = importlib.import_module("vcae.demo.app" if installed else "demo.app")
-    app.serve(load_converter(model, device), host, port, (name, password) if auth else None, share)
+    converter = load_converter(model, device)
+    live = load_converter("live", device) if model == "studio" else converter
+    app.serve(converter, live, host, port, (name, password) if auth else None, share)

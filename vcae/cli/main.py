@@ -13,11 +13,14 @@ import tyro
 from vcae.cli.codes import embed
 from vcae.cli.console import err
 from vcae.cli.convert import convert, reconstruct
+from vcae.cli.corpora import download
 from vcae.cli.demo import demo
+from vcae.cli.doctor import doctor
 from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
 from vcae.cli.info import info
 from vcae.cli.live import stream
+from vcae.cli.phones import speak, transcribe
 from vcae.cli.restore import denoise, revoice, superres
 from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
@@ -33,6 +36,8 @@ COMMANDS = (
     superres,
     revoice,
     embed,
+    transcribe,
+    speak,
     voice,
     mix,
     info,
@@ -41,6 +46,8 @@ COMMANDS = (
     probe,
     bench,
     export,
+    download,
+    doctor,
     demo,
 )
 """The commands, in the order of the help."""

@@ -4,6 +4,7 @@ By PocketSphinx (Huggins-Daines et al., ICASSP 2006), whose package carries CMU'
 English and a dictionary of 126,000 words, both under a BSD licence. Needs the extra `eval`.
 """
 
+import math
 import re
 import unicodedata
 from functools import cache
@@ -13,15 +14,7 @@ import numpy as np
 
 from vcae.audio import Samples, is_silent, resample
 from vcae.errors import VcaeError
-
-SILENCE = "SIL"
-"""The label of pauses, breaths and other noises."""
-PHONES = (
-    *(SILENCE, "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F"),
-    *("G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH"),
-    *("T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
-)
-"""All labels; a frame's label is an index into them, or -1 where it is unknown."""
+from vcae.model.phones import SILENCE, Phone
 
 _RATE = 16_000  # what the acoustic model was trained on
 _HOP = 0.01  # seconds from frame to frame
@@ -60,17 +53,6 @@ _SOUNDS = {
     "z": "Z",
     **dict.fromkeys("0123456789", "AH N"),
 }
-
-
-class Phone(NamedTuple):
-    """A phone in a recording."""
-
-    start: float
-    """In seconds."""
-    end: float
-    """In seconds."""
-    name: str
-    """One of CMUdict's 39 without stress, such as "AA", or SILENCE."""
 
 
 class _Word(NamedTuple):
@@ -123,6 +105,34 @@ def align_phones(samples: Samples, sample_rate: int, text: str) -> list[Phone]:
     ]
 
 
+def text_score(samples: Samples, sample_rate: int, text: str) -> float:
+    """How well an English text fits a recording (N,): the mean score of a frame of its words, at most 0.
+
+    In the units of `align_phones`, but from one fast pass, 200 times faster than real time. -inf where the
+    text cannot be aligned, nan where it holds no word. Raises VcaeError where PocketSphinx is not installed.
+    """
+    decoder = load_decoder(fast=True)
+    names = [_name_of(decoder, word) for word in words_of(text)]
+    if not names:
+        return math.nan
+    if is_silent(samples):
+        return -math.inf
+    audio = resample(samples, sample_rate, _RATE)
+    try:
+        decoder.set_align_text(" ".join(names))
+        decoder.start_utt()
+        decoder.process_raw((audio / np.abs(audio).max() * 32767).astype(np.int16).tobytes(), full_utt=True)
+        decoder.end_utt()
+    except RuntimeError:
+        return -math.inf
+    words = [segment for segment in decoder.seg() or () if segment.word[0] not in "<["]
+    if not words:
+        return -math.inf
+    # The decoder gives probabilities, whose logarithm to this base is the score.
+    score = sum(math.log(max(word.ascore, 5e-324)) for word in words) / math.log(1.0001)
+    return score / sum(word.end_frame - word.start_frame + 1 for word in words)
+
+
 def _align(decoder: Any, names: list[str], audio: Samples) -> list[_Word]:
     """Words and fillers of a recording (N,) in [-1, 1]; none where the text does not fit."""
     pcm = (audio * 32767).astype(np.int16).tobytes()
@@ -150,13 +160,17 @@ def _align(decoder: Any, names: list[str], audio: Samples) -> list[_Word]:
 
 
 @cache
-def load_decoder() -> Any:
-    """PocketSphinx without a language model. Loads in two seconds. Raises VcaeError without the package."""
+def load_decoder(fast: bool = False) -> Any:
+    """PocketSphinx without a language model. Loads in two seconds. Raises VcaeError without the package.
+
+    fast: score every other frame by fewer Gaussians, four times faster and less exact.
+    """
     try:
         from pocketsphinx import Decoder
     except ModuleNotFoundError:
         raise VcaeError("pocketsphinx is not installed; pip install 'vcae[eval]'") from None
-    return Decoder(lm=None, bestpath=False, loglevel="FATAL")
+    speed = {"ds": 2, "topn": 2} if fast else {}
+    return Decoder(lm=None, bestpath=False, loglevel="FATAL", **speed)
 
 
 def words_of(text: str) -> list[str]:

@@ -30,13 +30,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vcae.audio import Audio, gain_to, is_silent, loudness, read
-from vcae.corpora.phones import SILENCE, align_phones
+from vcae.corpora.phones import align_phones
 from vcae.corpora.utterance import Utterance
 from vcae.errors import AudioError, VcaeError
 from vcae.evaluation.metrics.intelligibility import Intelligibility
 from vcae.evaluation.metrics.similarity import SpeakerSimilarity
 from vcae.files import check_output, replacing
 from vcae.inference.converter import Converter
+from vcae.model.phones import SILENCE
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
 from vcae.progress import Track, untracked
 

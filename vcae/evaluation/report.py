@@ -3,11 +3,9 @@
 This module computes the content; the template is `report.html` in the same folder.
 """
 
-import base64
-import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -19,20 +17,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
-import torch
 from jinja2 import Environment, StrictUndefined, Template
-from matplotlib import colormaps
-from PIL import Image
 
-from vcae.audio import Samples, read
-from vcae.errors import AudioError
+from vcae.evaluation.clips import MAX_SECONDS, Clip, Clips, clip_reader
 from vcae.evaluation.metrics.base import Features, Measure
 from vcae.evaluation.results import RESAMPLES, Evaluation, Result
 from vcae.evaluation.systems import SYSTEMS
 from vcae.files import check_output, replacing
-from vcae.model.config import MelConfig
-from vcae.model.mel import LogMel
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -46,12 +37,6 @@ RANKED = ("SECS to target", "WER", "DistillMOS", "DNSMOS", "F0 correlation", "MC
 FAILURES_LISTED = 20
 FAILURES_PLAYED = 3
 BINS = 24
-RATE = 16_000
-"""Sample rate in Hz of the players and mel pictures."""
-MAX_SECONDS = 30
-"""Longest clip of a player; the report holds only the first part of a longer recording."""
-LOUD, QUIET = 4.0, -5.0
-"""Log magnitudes at the two ends of the colour scale of a mel picture."""
 
 
 def write_report(path: Path, evaluation: Evaluation) -> None:
@@ -156,19 +141,6 @@ class EmbeddingMap:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A recording with player and mel picture."""
-
-    seconds: float
-    sound: str
-    """A data URI: MP3, which every browser plays."""
-    picture: str
-    """A data URI: the mel spectrogram, one pixel for each frame."""
-    cut: bool
-    """Whether the recording is longer than the clip."""
-
-
-@dataclass(frozen=True)
 class Card:
     """A trial with players."""
 
@@ -187,9 +159,6 @@ class Card:
     def longest(self) -> float:
         """Seconds of the longest recording, which fills the width of the page; 0 without recordings."""
         return max((clip.seconds for _, _, clip in self.clips if isinstance(clip, Clip)), default=0.0)
-
-
-Clips: TypeAlias = Callable[[Path | None], Clip | str]
 
 
 @cache
@@ -214,7 +183,7 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
     speakers = sorted({*sources, *targets})
     scored = [m for m in measures if m.name in summaries[main]]
     compared = [s for s in SCALE if s in evaluation.results and s != main]
-    chosen, clips = _chosen(results, scored), _clips()
+    chosen, clips = _chosen(results, scored), clip_reader()
     return {
         "main": main,
         "results": results,
@@ -418,43 +387,3 @@ def _compare(text: str, transcript: str) -> list[tuple[str, str]]:
         lost, new = " ".join(left[i:j]), " ".join(right[k:n])
         parts += [("same", new)] if kind == "equal" else [("lost", lost), ("wrong", new)]
     return [(how, words) for how, words in parts if words]
-
-
-def _clips() -> Clips:
-    """A function that reads a clip, each file once, or returns the reason why it cannot be read."""
-    log_mel = LogMel(MelConfig(hop_length=320))  # 50 pixels a second
-    palette = (colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
-
-    @cache
-    def clip(path: Path | None) -> Clip | str:
-        if path is None:
-            return "there is no recording"
-        try:
-            samples = read(path, RATE).samples
-        except AudioError as error:
-            return str(error)
-        played = samples[: MAX_SECONDS * RATE]
-        mel = log_mel(torch.from_numpy(played)[None, None])[0].numpy()
-        levels = np.clip((mel - QUIET) / (LOUD - QUIET), 0, 1) * 255
-        image = Image.fromarray(levels[::-1].astype(np.uint8))
-        image.putpalette(palette.tobytes())
-        picture = io.BytesIO()
-        image.save(picture, "PNG", optimize=True)
-        return Clip(
-            len(played) / RATE,
-            _data_uri("audio/mpeg", _mp3(played)),
-            _data_uri("image/png", picture.getvalue()),
-            len(played) < len(samples),
-        )
-
-    return clip
-
-
-def _mp3(samples: Samples) -> bytes:
-    sound = io.BytesIO()
-    soundfile.write(sound, samples.clip(-1, 1), RATE, format="MP3", subtype="MPEG_LAYER_III")
-    return sound.getvalue()
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

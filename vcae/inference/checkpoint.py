@@ -1,6 +1,7 @@
 """Checkpoints: safetensors files with the configuration as JSON in the header. Nothing is unpickled."""
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -83,6 +84,11 @@ class ModelFiles(NamedTuple):
     vocoder: Path
 
     @property
+    def phones(self) -> Path:
+        """The file of the phone codec, which a model may lack."""
+        return self.autoencoder.with_name("phones.safetensors")
+
+    @property
     def all(self) -> list[Path]:
         """These files, and that of the speaker encoder where it is apart."""
         shared = self.autoencoder.with_name(SHARED_SPEAKER)
@@ -135,6 +141,15 @@ def load(path: Path, kind: type[_Model], config: Any) -> _Model:
     kind: the model's class. config: the class of its configuration. Raises CheckpointError.
     """
     return _build(path, *_read(path), kind, config)
+
+
+def fingerprint(*networks: nn.Module) -> str:
+    """Hash of the weights of networks, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for t in network.state_dict().values():
+            digest.update(t.cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _build(

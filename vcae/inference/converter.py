@@ -1,6 +1,5 @@
 """The main API: conversion, voices, embeddings and content codes of recordings."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +21,7 @@ from vcae.audio import (
     write_blocks,
 )
 from vcae.errors import AudioError, VcaeError
-from vcae.inference.checkpoint import load_autoencoder, load_vocoder, model_files
+from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocoder, model_files
 from vcae.inference.engine import Engine
 from vcae.inference.stream import Stream
 from vcae.inference.voice import Voice, VoiceError
@@ -93,9 +92,9 @@ class Converter:
         self.step = self.alignment.step
         """Samples per frame of the content code."""
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
-        self.fingerprint = _fingerprint(autoencoder, vocoder)
+        self.fingerprint = fingerprint(autoencoder, vocoder)
         """Hash of all weights."""
-        self.made_by = _fingerprint(autoencoder.speaker)
+        self.made_by = fingerprint(autoencoder.speaker)
         """Hash of the speaker encoder: voices can be used with models of the same hash."""
         self._make_stream = partial(Stream, self.engine, longest=self.block)
         if self.device.type != "mps":  # MPS has no float64
@@ -250,20 +249,22 @@ class Converter:
         ).embedding.numpy()
         return embedding
 
-    @torch.inference_mode()
     def content(self, source: Source, progress: Progress | None = None) -> Code:
         """Content code of a recording: z (D, T), ids (T,) or None. Raises AudioError.
 
         Frame t describes the samples from step * t on.
         """
+        z, ids, _ = zip(*self.content_blocks(source, progress), strict=True)
+        return Code(torch.cat(z, dim=-1), None if ids[0] is None else torch.cat(ids), torch.zeros(()))
+
+    @torch.inference_mode()
+    def content_blocks(self, source: Source, progress: Progress | None = None) -> Iterator[Code]:
+        """Yield the code that `content` returns, piece by piece; memory does not grow with the source."""
         cache: Cache = {}
-        z, ids = [], []
         for piece in self._pieces(self._recording(source, progress)):
             code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
-            z.append(code.z[0, :, piece.code_frames].cpu())
-            if code.ids is not None:
-                ids.append(code.ids[0, piece.code_frames].cpu())
-        return Code(torch.cat(z, dim=-1), torch.cat(ids) if ids else None, torch.zeros(()))
+            ids = None if code.ids is None else code.ids[0, piece.code_frames].cpu()
+            yield Code(code.z[0, :, piece.code_frames].cpu(), ids, torch.zeros(()))
 
     @torch.inference_mode()
     def encode(self, source: Source) -> Parts:
@@ -275,14 +276,21 @@ class Converter:
         return Parts(torch.cat(analysis.z, dim=-1), torch.cat(analysis.prosody, dim=-1), analysis.voice)
 
     @torch.inference_mode()
-    def decode(self, content: Tensor, prosody: Tensor, voice: Reference, pitch_shift: float = 0.0) -> Audio:
+    def decode(
+        self,
+        content: Tensor,
+        prosody: Tensor,
+        voice: Reference,
+        pitch_shift: float = 0.0,
+        source_f0: F0Statistics | None = None,
+    ) -> Audio:
         """Decode content, prosody and voice, of one recording or of several: T * `step` samples.
 
         content: (D, T) and prosody: (3, P) as `encode` returns them; prosody of another length is stretched
-        to that of the content. F0 is moved from the range of the prosody to that of the voice, then by
-        `pitch_shift` semitones. The voice is used without speaker guidance: for the output of `convert`, give
-        `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises ValueError for
-        other shapes, VoiceError.
+        to that of the content. F0 is moved from the range of the prosody, or from `source_f0`, to that of the
+        voice, then by `pitch_shift` semitones. The voice is used without speaker guidance: for the output of
+        `convert`, give `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises
+        ValueError for other shapes, VoiceError.
         """
         stride, dim = self.alignment.stride, self.autoencoder.config.content_dim
         for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):
@@ -293,7 +301,7 @@ class Converter:
         length = content.shape[-1]
         if prosody.shape[-1] != stride * length:
             prosody = nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
-        prosody = shift(prosody[None], F0Statistics.of(prosody[None]), target.f0, pitch_shift)
+        prosody = shift(prosody[None], source_f0 or F0Statistics.of(prosody[None]), target.f0, pitch_shift)
         # The first and the last frame are repeated for the delay of the networks.
         before, behind = self.alignment.code_delay, -(-self.alignment.vocoder_delay // self.step)
         z = _pad_edges(content[None], before, behind).to(self.device)
@@ -430,15 +438,6 @@ class _Analysis:
 def _within(frames: slice, start: int) -> slice:
     """The part of a slice of a signal that lies in a piece from frame `start` on."""
     return slice(max(0, frames.start - start), max(0, frames.stop - start))
-
-
-def _fingerprint(*networks: nn.Module) -> str:
-    """Hash of the weights of networks."""
-    digest = hashlib.sha256()
-    for network in networks:
-        for t in network.state_dict().values():
-            digest.update(t.cpu().float().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _check_options(pitch_shift: float, strength: float) -> None:

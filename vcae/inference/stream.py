@@ -15,7 +15,7 @@ from vcae.audio import LEVEL, Resampler, Samples, gain_to, is_sound
 from vcae.inference.engine import Engine
 from vcae.inference.voice import Voice
 from vcae.model.decoder import SpeakerConditioning
-from vcae.model.prosody import F0Statistics, shift
+from vcae.model.prosody import PRIOR, F0Statistics, shift
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 
@@ -158,7 +158,7 @@ class Stream(BlockStream):
             sample_rate=sample_rate,
             output_rate=output_rate,
         )
-        self._engine = engine
+        self._engine, self._source = engine, source
         self.speaker = SpeakerTracker(target, engine, estimate=source is None)
         self.pitch = PitchTracker(
             target.f0, pitch_shift, source.f0 if source else None, engine.alignment.stride
@@ -169,6 +169,16 @@ class Stream(BlockStream):
     @property
     def _most(self) -> int:
         return min(self._longest, self.speaker.remaining)
+
+    def change(self, target: Voice, pitch_shift: float = 0.0, strength: float = 1.0) -> None:
+        """Go on with another voice, pitch shift and strength, in the ranges of `Converter.stream`.
+
+        Where the source speaker is estimated, a strength below 1 takes effect with the first estimate.
+        """
+        if self._source is not None:
+            target, strength = target.guided(self._source, self._engine.guidance_scale, strength), 1.0
+        self.speaker.change(target, strength)
+        self.pitch.change(target.f0, pitch_shift, strength)
 
     @torch.inference_mode()
     def _run(self, wav: Samples) -> Samples:
@@ -204,7 +214,20 @@ class SpeakerTracker:
         self.source = target
         """Estimated voice of the source speaker; before the first estimate, the voice of the target."""
         self._source_frames = 0.0  # weight of the estimate, in voiced frames
+        self._strength = 1.0
         self._set_voice(target)
+
+    def change(self, target: Voice, strength: float) -> None:
+        """Go on with another voice."""
+        self._target, self._strength = target, strength
+        if self._source_frames:
+            self._set_voice(self._guided())
+        else:
+            self.source = target
+            self._set_voice(target)
+
+    def _guided(self) -> Voice:
+        return self._target.guided(self.source, self._engine.guidance_scale, self._strength)
 
     @torch.inference_mode()
     def _set_voice(self, voice: Voice) -> None:
@@ -225,7 +248,7 @@ class SpeakerTracker:
             new = dataclasses.replace(self._target, embedding=embedding[0].cpu(), tokens=tokens[0].cpu())
             self.source = Voice.mix([self.source, new], [self._source_frames, self._voiced])
             self._source_frames = min(self._source_frames + self._voiced, _MEMORY)
-            self._set_voice(self._target.guided(self.source, self._engine.guidance_scale))
+            self._set_voice(self._guided())
         self._pieces, self._voiced, self.remaining = [], 0.0, self._size
 
 
@@ -239,17 +262,35 @@ class PitchTracker:
         self._given = source is not None
         self.source = source or F0Statistics(0, 0, 0)
         self._step = step  # in frames
+        self._strength = 1.0
+
+    def change(self, target: F0Statistics, semitones: float, strength: float) -> None:
+        """Go on with the range of another voice."""
+        self._target, self._semitones, self._strength = target, semitones, strength
+
+    def _range(self) -> F0Statistics:
+        """The target's range, mixed with that of the source by strength."""
+        if self._strength == 1:
+            return self._target
+        mean, std = (
+            self._strength * of_target + (1 - self._strength) * of_source
+            for of_target, of_source in (
+                (self._target.mean, self.source.mean),
+                (self._target.std, self.source.std),
+            )
+        )
+        return F0Statistics.around(mean, std, self._target.frames + PRIOR.frames) - PRIOR
 
     def move(self, prosody: Tensor) -> Tensor:
         """Shift F0: (1, 3, T) -> (1, 3, T). An estimate at a step includes this step."""
         if self._given:
-            return shift(prosody, self.source, self._target, self._semitones)
+            return shift(prosody, self.source, self._range(), self._semitones)
         moved = []
         for step in prosody.split(self._step, dim=-1):
             total = self.source + F0Statistics.of(step)
             decay = min(1, _MEMORY / max(total.frames, 1))
             self.source = F0Statistics(*(decay * x for x in dataclasses.astuple(total)))
-            moved.append(shift(step, self.source, self._target, self._semitones))
+            moved.append(shift(step, self.source, self._range(), self._semitones))
         return torch.cat(moved, dim=-1)
 
 

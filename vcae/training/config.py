@@ -49,13 +49,17 @@ class TrainConfig:
     """Batches of a validation."""
     precision: Precision | None = None
     """None: bf16-mixed on a GPU, 32-true elsewhere. On a CPU with AMX, bf16-mixed is twice as fast."""
+    non_finite: Literal["skip", "stop"] = "skip"
+    """What to do about a step whose gradient is not finite: leave it out, or stop. Its batch is written to
+    the folder either way. A hundred in a row stop the run."""
     record: bool = True
     """On a GPU, record a step as a CUDA graph and replay it, which avoids the launch of thousands of small
     kernels by the processor."""
 
 
 BUDGET_AND_LOGGING = (
-    *("steps", "minutes", "checkpoint_minutes", "log_steps", "validate_steps", "validate_batches", "record"),
+    *("steps", "minutes", "checkpoint_minutes", "log_steps", "validate_steps", "validate_batches"),
+    *("non_finite", "record"),
 )
 """Fields of `TrainConfig` that a resumed run may change; the others determine the weights of each step."""
 

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from vcae.corpora.phones import PHONES
 from vcae.model.alignment import Alignment, in_step
 from vcae.model.config import AutoencoderConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.layers import Conv1d
+from vcae.model.phones import PHONES
 from vcae.training import losses
 from vcae.training.config import HeadsConfig
 

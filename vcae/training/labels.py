@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from vcae.audio import gain_to, loudness, read
-from vcae.corpora.phones import PHONES, align_phones
+from vcae.corpora.phones import align_phones
 from vcae.corpora.utterance import Utterance, refuse_held_out
 from vcae.errors import AudioError
 from vcae.model.config import MelConfig
+from vcae.model.phones import PHONES
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
 from vcae.progress import Track, untracked
 from vcae.training.data import Bank

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from vcae.corpora.phones import PHONES
 from vcae.model.config import MelConfig
 from vcae.model.layers import ChannelNorm, Conv1d, Pointwise, Stack
+from vcae.model.phones import PHONES
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcae.corpora.phones import PHONES
 from vcae.model.alignment import Alignment
 from vcae.model.bottleneck import Code, bottleneck
 from vcae.model.config import MelConfig
 from vcae.model.content import ContentEncoder
 from vcae.model.layers import Conv1d
+from vcae.model.phones import PHONES
 from vcae.model.state import Cache
 
 

@@ -2,12 +2,15 @@
 
 It ends after a number of steps or of minutes, writes a checkpoint every few minutes, at the end and when it
 is stopped (SIGTERM, Ctrl-C), and continues from it exactly: all randomness of a step comes from (seed, step).
+What goes wrong on the way ends in one line that says what to do, and leaves the last checkpoint
+(`vcae.training.guards`).
 """
 
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -18,16 +21,22 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 import vcae
-from vcae.files import load_tensors, save_tensors
+from vcae.files import OutputError, load_tensors, save_tensors
 from vcae.inference.checkpoint import CheckpointError, save
 from vcae.training.checkpoint import under
 from vcae.training.config import BUDGET_AND_LOGGING, TrainConfig
 from vcae.training.devices import fabric_of, name_of
 from vcae.training.ema import EMA
+from vcae.training.guards import FiniteWatch, TrainingError, check_folder, is_out_of_memory
 from vcae.training.progress import ProgressLine, value_of
 from vcae.training.recorded import RecordedStep
 from vcae.training.run import Run, as_json, differences, git_revision, write_config
 from vcae.training.stages.base import Phase, Stage
+
+FORMAT = 1
+"""Version of a checkpoint's layout. Files without a version are of format 1."""
+_MOST_NON_FINITE = 100  # steps in a row, after which a run stops
+_BATCHES_KEPT = 3  # of steps that are not finite
 
 
 class Result(NamedTuple):
@@ -104,6 +113,8 @@ class Trainer:
         self.run_description = run or Run()
         self.git = git_revision()
         self.data = stage.sampler.bank.fingerprint
+        self.watch = FiniteWatch(self.device)
+        self._batches_kept = 0
         self._resumed: tuple[int, dict[str, Any]] | None = None  # the step, and the notes of that run
 
     @property
@@ -122,43 +133,47 @@ class Trainer:
     def run(self) -> Result:
         """Train to the end of the budget or until stopped, and write checkpoint and product.
 
-        Raises CheckpointError where the folder's checkpoint is of other networks, settings or data.
+        Raises CheckpointError where the folder's checkpoint is of other networks, settings, data or versions;
+        OutputError where the folder cannot be written or the disk is full; TrainingError where a batch does
+        not fit into memory, or steps are not finite.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        check_folder(self.folder, self._checkpoint_bytes())
         if self.checkpoint.exists():
             self.resume()
         write_config(self.folder, self.stage.name, self.notes())
         first, validation = self.step, dict[str, float]()
         logs = self.folder / "tensorboard" / self.stage.name
         self.stage.train()
-        with (
-            SummaryWriter(str(logs), purge_step=self.step) as writer,
-            ProgressLine(self.console, self.stage.name) as line,
-            self._stop_signals(),
-        ):
-            last_save = clock = time.monotonic()
-            while self.progress < 1 and not self.stopping:
-                batch, phase = self._next()
-                self._set_rates()
-                self.stage.before_step(phase)
-                result = (self.recorded or self._train_step)(batch, phase)
-                self.ema.update(self.step)
-                self.step += 1
-                seconds = batch.source.numel() / self.stage.log_mel.config.sample_rate
-                self.hours += seconds / 3600
-                now = time.monotonic()
-                self.elapsed, clock = self.elapsed + now - clock, now
-                line.update(self.step, self.progress, result, seconds)
-                if self.step % self.config.log_steps == 0:
-                    self._log(writer, "train", result)
-                if self.step % self.config.validate_steps == 0:
+        try:
+            with (
+                SummaryWriter(str(logs), purge_step=self.step) as writer,
+                ProgressLine(self.console, self.stage.name) as line,
+                self._stop_signals(),
+            ):
+                last_save = clock = time.monotonic()
+                while self.progress < 1 and not self.stopping:
+                    result, seconds = self._step()
+                    now = time.monotonic()
+                    self.elapsed, clock = self.elapsed + now - clock, now
+                    line.update(self.step, self.progress, result, seconds)
+                    if self.step % self.config.log_steps == 0:
+                        self._log(writer, "train", result)
+                    if self.step % self.config.validate_steps == 0:
+                        validation = self.validate(writer)
+                    if now - last_save > 60 * self.config.checkpoint_minutes:
+                        self._save_if_there_is_room()
+                        last_save = time.monotonic()
+                self._refuse_non_finite()
+                self.save()  # first, since whoever asked to stop may not wait long
+                if self.step % self.config.validate_steps and not self.stopping:
                     validation = self.validate(writer)
-                if now - last_save > 60 * self.config.checkpoint_minutes:
-                    self.save()
-                    last_save = time.monotonic()
-            self.save()  # first, since whoever asked to stop may not wait long
-            if self.step % self.config.validate_steps and not self.stopping:
-                validation = self.validate(writer)
+        except OSError as error:  # of the curves
+            with suppress(OutputError):
+                self.save()
+            raise OutputError(
+                f"{logs}: cannot be written ({error.strerror or error}); make room, then run the same command"
+                " to continue"
+            ) from None
         return Result(
             steps=self.step,
             hours=self.hours,
@@ -167,6 +182,78 @@ class Trainer:
             finished=self.progress >= 1,
             validation={} if self.stopping else validation,
         )
+
+    def _step(self) -> tuple[dict[str, Tensor], float]:
+        """Make a step: its losses by name, and the seconds of speech in it. Raises TrainingError."""
+        result: dict[str, Tensor] | None = None
+        try:
+            batch, phase = self._next()
+            self._set_rates()
+            self.stage.before_step(phase)
+            result = (self.recorded or self._train_step)(batch, phase)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if result is None:  # out here, since the exception holds what the step has allocated
+            raise self._out_of_memory()
+        self.ema.update(self.step)
+        self.watch.update(self.step, [x for n, x in result.items() if n.endswith("gradient")])
+        self.step += 1
+        seconds = batch.source.numel() / self.stage.log_mel.config.sample_rate
+        self.hours += seconds / 3600
+        if self.device.type == "cpu" or self.step % self.config.log_steps == 0:
+            self._refuse_non_finite()
+        return result, seconds
+
+    def _out_of_memory(self) -> TrainingError:
+        """The error, with half, a quarter, ... of the batch, whichever is the first to fit."""
+        sampler: Any = getattr(self.stage.sampler, "sampler", self.stage.sampler)
+        size = fits = sampler.config.batch_size
+        self.recorded = None  # and its memory
+        while fits > 1:
+            fits //= 2
+            sampler.config = replace(sampler.config, batch_size=fits)
+            for optimiser in self.optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                self._train_step(*self._next())  # the weights are not saved
+            except (RuntimeError, MemoryError):
+                continue
+            remedy = f"a batch of {fits} fits: set batch_size of its sampler to {fits}"
+            break
+        else:
+            remedy = "not even a batch of 1 fits: make the networks smaller"
+        return TrainingError(
+            f"{self.stage.name}: out of memory at step {self.step}, with a batch of {size} on"
+            f" {name_of(self.device)}; {remedy}"
+        )
+
+    def _refuse_non_finite(self) -> None:
+        """Keep the batch of a step that was not finite; raise TrainingError if the run is to stop."""
+        found = self.watch.look()
+        if found is None:
+            return
+        what = (
+            f"{self.stage.name}: steps without a finite gradient: {found.number}, the first is {found.first}"
+        )
+        if self._batches_kept < _BATCHES_KEPT:
+            path = self.folder / f"{self.stage.name}-step-{found.first}.batch.safetensors"
+            _seed(self.rng, self.config.seed, found.first)
+            about = {"stage": self.stage.name, "step": found.first, "seed": self.config.seed}
+            save_tensors(path, self.stage.batch(self.rng)._asdict(), about)
+            self._batches_kept += 1
+            what += f", whose batch is in {path}"
+        if self.config.non_finite == "skip" and found.in_a_row < _MOST_NON_FINITE:
+            self.console.print(f"{what}; left out", highlight=False, soft_wrap=True)
+            return
+        with suppress(TrainingError):
+            self.save()
+        remedy = (
+            "" if self.config.non_finite == "skip" else ", or set non_finite to skip to leave such steps out"
+        )
+        raise TrainingError(f"{what}; stopped: lower learning_rate{remedy}")
 
     def _next(self) -> tuple[Any, Phase]:
         """The batch and the phase of this step, all randomness seeded by (seed, step)."""
@@ -191,7 +278,8 @@ class Trainer:
         if "discriminator" in phase.started:
             with self.fabric.autocast():
                 result = stage.discriminator_losses(out, phase)
-            self._descend(result, self.optimisers[1], self.discriminator_parameters)
+            norm = self._descend(result, self.optimisers[1], self.discriminator_parameters)
+            result = result | {"discriminator_gradient": norm}
         for p in self.discriminator_parameters:
             p.requires_grad_(False)  # the generator's step needs no gradient of the weights
         with self.fabric.autocast():
@@ -296,8 +384,31 @@ class Trainer:
         run_config = {"recipe": as_json(run.recipe), **self.settings}
         return {**made, "run_config": run_config, "phases": [*run.started_from, phase]}
 
+    def _checkpoint_bytes(self) -> int:
+        """Room that a checkpoint needs: weights, their averages, two moments of each trained weight."""
+        trained = sum(p.numel() for p in (*self.generator_parameters, *self.discriminator_parameters))
+        weights = sum(t.numel() for t in self.stage.state_dict().values())
+        return 4 * (2 * trained + weights + sum(t.numel() for t in self.ema.averages.values()))
+
+    def _save_if_there_is_room(self) -> None:
+        """Save, or say why not: training goes on, and the last checkpoint is there."""
+        try:
+            self.save()
+        except OutputError as error:
+            minutes = f"{self.config.checkpoint_minutes:g} minutes"
+            self.console.print(f"{error}; tried again in {minutes}", highlight=False, soft_wrap=True)
+
     def save(self) -> None:
-        """Write the checkpoint, and the averaged product beside it. Raises OutputError."""
+        """Write the checkpoint, and the averaged product beside it.
+
+        Raises OutputError, and TrainingError for weights that are not finite; then the last checkpoint stays.
+        """
+        weights = self.stage.state_dict().values()
+        if not all(t.isfinite().all() for t in weights if t.is_floating_point()):
+            raise TrainingError(
+                f"{self.stage.name}: weights are not finite at step {self.step}, and were not saved; lower"
+                f" learning_rate, and continue from an earlier {self.checkpoint.name}"
+            )
         tensors = {f"stage.{n}": t for n, t in self.stage.state_dict().items()}
         tensors |= {f"ema.{n}": t for n, t in self.ema.averages.items()}
         for k, optimiser in enumerate(self.optimisers):
@@ -305,6 +416,7 @@ class Trainer:
                 tensors |= {f"optimiser.{k}.{i}.{n}": t for n, t in state.items()}
         notes = self.notes()
         about = {
+            "format": FORMAT,
             "step": self.step,
             "elapsed": self.elapsed,
             "hours": self.hours,
@@ -321,6 +433,7 @@ class Trainer:
     def resume(self) -> None:
         """Continue from the checkpoint. Raises CheckpointError for other networks, settings or data."""
         tensors, about = load_tensors(self.checkpoint)
+        self._refuse_another_version(about)
         self._refuse_other_settings(about)
         try:
             self.step, self.elapsed, self.hours = about["step"], about["elapsed"], about["hours"]
@@ -341,6 +454,15 @@ class Trainer:
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.console.print(f"{self.stage.name}: continuing from step {self.step}", highlight=False)
+
+    def _refuse_another_version(self, about: dict[str, Any]) -> None:
+        """Raise CheckpointError for a checkpoint in a layout that this version does not know."""
+        if about.get("format", 1) != FORMAT:
+            made_by = (about.get("notes") or {}).get("vcae", "another version")
+            raise CheckpointError(
+                f"{self.checkpoint}: is of vcae {made_by}, and vcae {vcae.__version__} cannot continue it;"
+                f" install vcae {made_by}, or train in an empty folder"
+            )
 
     def _refuse_other_settings(self, about: dict[str, Any]) -> None:
         """Raise CheckpointError where the checkpoint's settings or data are not those of this run."""

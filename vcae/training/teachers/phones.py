@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcae.corpora.phones import PHONES
+from vcae.model.phones import PHONES
 from vcae.training.config import PhoneClassifierConfig
 from vcae.training.losses import known_cross_entropy
 from vcae.training.teachers.labels import ContentLabels

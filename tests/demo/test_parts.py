@@ -1,0 +1,119 @@
+"""The parts of the demo that need no browser and no server."""
+
+import tomllib
+from importlib.util import find_spec
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import VOICES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vcae import Audio, audio
+
+if find_spec("gradio") is None:
+    pytest.skip("needs the extra `demo`", allow_module_level=True)
+
+import vcae
+from demo import formats, likeness, space
+from demo.shelf import Shelf, file_name
+from demo.widgets.pictures import CHART, chart, labels
+
+RATE = 16_000
+NAMES = ["Woman 1", "Woman 2", "Woman 3", "Man 1", "Man 2", "Man 3", "A", "B", "Result"]
+places = st.lists(
+    st.tuples(st.floats(20, CHART[0] - 20), st.floats(20, CHART[1] - 20)), min_size=9, max_size=9
+)
+
+
+@given(places)
+def test_labels_of_the_map_never_overlap(dots):
+    boxes = labels(NAMES, dots)
+    for a, b in combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    assert all(left >= 0 and top >= 0 and right <= CHART[0] for left, top, right, _ in boxes)
+
+
+def test_a_map_of_equal_voices_can_be_drawn():
+    assert chart([(name, "sample", np.zeros(2)) for name in NAMES], "alt").count("<text") == len(NAMES)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("suffix", formats.RATES)
+def test_a_result_has_the_rate_of_its_source(tmp_path, suffix, rate):
+    sound = Audio(0.5 * np.sin(np.arange(RATE) / 10).astype(np.float32), RATE)
+    formats.write(tmp_path / f"made{suffix}", sound, rate)
+    made = audio.read(tmp_path / f"made{suffix}")
+    nearest = {".mp3": {96_000: 48_000}, ".opus": {22_050: 24_000, 44_100: 48_000, 96_000: 48_000}}
+    assert made.sample_rate == nearest.get(suffix, {}).get(rate, rate)
+    assert made.duration == pytest.approx(1, abs=0.2)  # encoders add some silence
+    assert audio.loudness(made.samples, made.sample_rate) == pytest.approx(
+        audio.loudness(sound.samples, RATE), abs=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("a/b\\c", "a_b_c"), ("..", "sound"), ("Zoë 张", "Zoë 张"), ("x" * 200, "x" * 80), ("", "sound")],
+)
+def test_names_of_files_are_safe(text, name):
+    assert file_name(text) == name
+
+
+def test_the_shelf_keeps_what_is_given(tmp_path):
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    shelf = Shelf(tmp_path / "shelf")
+    sound = audio.read(next(VOICES.glob("*.flac")))
+    kept = shelf.keep(sound, "a name", 48_000)
+    client = TestClient(Starlette(routes=shelf.routes))
+    played = client.get(f"/{kept.address}.wav", headers={"Range": "bytes=0-99"})
+    assert played.status_code == 206
+    (tmp_path / "made.flac").write_bytes(client.get(f"/{kept.address}.flac?download").content)
+    assert audio.read(tmp_path / "made.flac").sample_rate == 48_000
+    assert client.get(f"/{kept.address}.exe?download").status_code == 404
+    assert client.get("/kept/guessed/a.wav").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def vc():
+    return vcae.load()
+
+
+@pytest.mark.parametrize("path", sorted(VOICES.glob("*.flac")), ids=lambda path: path.stem)
+def test_recordings_of_speech_are_speech_without_doubts(vc, path):
+    recording = audio.read(path, RATE)
+    assert likeness.heard(vc, recording).speech
+    assert likeness.doubts(vc, recording) == []
+
+
+def test_what_is_wrong_with_a_reference_is_said(vc):
+    man, woman = (audio.read(path, RATE).samples for path in sorted(VOICES.glob("*.flac"))[1:3])
+    noise = np.random.default_rng(0).standard_normal(len(man)).astype(np.float32)
+    told = {
+        "short": man[: RATE // 2],
+        "noisy": man + 0.3 * np.sqrt(man.var()) * noise,
+        "two people": np.concatenate([x[-3 * RATE :] for x in (man, woman)]),
+    }
+    for word, samples in told.items():
+        assert word in " ".join(likeness.doubts(vc, Audio(samples, RATE)))
+
+
+def test_likeness_rises_with_the_cosine(vc):
+    values = [likeness.likeness(c) for c in np.linspace(-1, 1, 50)]
+    assert values == sorted(values)
+    assert values[0] < 0.2 < 0.7 < values[-1]
+    assert likeness.calibrated_for(vc), "run demo/calibrate.py again"
+
+
+def test_the_space_needs_what_the_project_needs():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    lines = space.requirements("vcae.whl").splitlines()
+    assert set(project["dependencies"]) < set(lines)
+    assert lines[-1] == "./vcae.whl"
+    (gradio,) = (line for line in lines if line.startswith("gradio"))
+    head = (Path(space.__file__).parent / "README.md").read_text().split("---")[1]
+    assert f"sdk_version: {gradio.removeprefix('gradio>=')}.0" in head
