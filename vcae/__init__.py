@@ -8,6 +8,17 @@ speakers combines the content of one recording with the speaker of another.
     vc.convert("source.wav", voice="target.wav").write("converted.wav")
 """
 
+import signal
+import sys
+
+# ruff: noqa: E402
+# As a program, loading takes a second or two, in which Ctrl-C should not print a traceback.
+# `vcae.cli.main` takes over.
+_program = sys.argv[0] if sys.argv else ""
+_program = sys.orig_argv[-len(sys.argv)] if _program == "-m" else _program
+if _program.endswith("vcae") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from vcae.audio import Audio
 from vcae.errors import AudioError, VcaeError
 from vcae.inference.checkpoint import CheckpointError

@@ -1,11 +1,13 @@
 """Output files, which are written completely or not at all, and files of tensors."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -30,6 +32,14 @@ def check_output(path: Path, suffixes: Iterable[str]) -> None:
             )
         if not path.parent.is_dir():
             raise OutputError(f"{path}: folder {path.parent} does not exist; create it first")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError if a file exists and is read-only: it could be replaced, but is not meant to be."""
+    with _os_errors(path):
+        if path.is_file() and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
+            raise OutputError(f"{path}: exists and is read-only; choose another name, or make it writable")
 
 
 @contextmanager
@@ -38,10 +48,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If writing fails, the temporary file is deleted. Raises OutputError for an OSError.
     """
-    unfinished = path.with_name(f".{path.name}.part")  # hidden, so that it is not mistaken for the result
+    # Hidden, so that it is not mistaken for the result; of another name in each process; and short, since
+    # the name of the result may be as long as the file system admits.
+    unfinished = path.with_name(f".{uuid4().hex}.part")
+    check_writable(path)
     try:
         with _os_errors(path):
-            unfinished.touch()
+            unfinished.touch(exist_ok=False)
             mode = unfinished.stat().st_mode
             yield unfinished
             unfinished.chmod(mode)  # safetensors makes its files readable by their owner only

@@ -85,18 +85,9 @@ def test_formats_that_soundfile_cannot_read_are_read_by_pyav(tmp_path, suffix, c
     again = audio.read(path)
     assert again.sample_rate == 48000
     assert again.duration == pytest.approx(1, abs=0.1)
-    # The mean of a tone and a silent channel: half the amplitude.
-    assert audio.loudness(again.samples, 48000) == pytest.approx(20 * np.log10(0.25 / np.sqrt(2)), abs=0.5)
+    # A silent channel does not count.
+    assert audio.loudness(again.samples, 48000) == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.5)
     assert audio.read(path, 16000).duration == pytest.approx(again.duration, abs=1e-4)
-
-
-@settings(max_examples=20)
-@given(channels=st.integers(1, 6), count=st.integers(1, 2000), seed=st.integers(0, 99))
-def test_channels_are_averaged(tmp_path_factory, channels, count, seed):
-    path = tmp_path_factory.mktemp("audio") / "a.wav"
-    samples = np.random.default_rng(seed).uniform(-1, 1, (count, channels)).astype(np.float32)
-    soundfile.write(path, samples, 16000, subtype="FLOAT")
-    np.testing.assert_allclose(audio.read(path).samples, samples.mean(axis=1), atol=1e-6)
 
 
 def test_reading_at_another_rate_equals_reading_and_resampling(tmp_path):
@@ -162,7 +153,7 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("folder", "is a folder"),
         ("NaN", "2 of 100 samples"),
         ("infinite", "2 of 100 samples"),
-        ("picture", "not an audio file"),
+        ("picture", "holds no sound, only video"),
         ("broken mp3", "bad.mp3"),
     ],
 )
@@ -380,11 +371,11 @@ def test_cutting_gives_blocks_of_one_size(sizes, size):
 def test_a_recording_in_blocks_equals_the_whole(tmp_path, count, rate):
     path = tmp_path / "a.wav"
     Audio(noise(400_000, rate, 7000)[:count], rate).write(path)
-    whole = audio.read(path, 16000).samples
+    whole = audio.resample(audio.HighPass(rate).feed(audio.read(path).samples), rate, 16000)
     for source in (path, str(path), audio.read(path)):
         recording = audio.Recording(source, 16000)
         assert recording.length == len(whole)
-        assert recording.level == audio.loudness(whole, 16000)
+        assert recording.level == pytest.approx(audio.loudness(whole, 16000), abs=1e-3)
         assert recording.silent == audio.is_silent(whole)
         for _ in range(2):
             np.testing.assert_allclose(np.concatenate(list(recording.blocks("reading"))), whole, atol=1e-6)

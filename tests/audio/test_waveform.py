@@ -32,7 +32,7 @@ FORMS = {
     "(N, 1)": WAVE[:, None],
     "(1, 1, N)": torch.from_numpy(WAVE)[None, None],
     "(N, 2)": np.stack([WAVE, WAVE], axis=1),
-    "(2, N)": np.stack([2 * WAVE, 0 * WAVE]),
+    "(2, N)": np.stack([WAVE, 0 * WAVE]),
     "int16 (N, 2)": np.rint(np.stack([WAVE, WAVE], axis=1) * 2**15).astype(np.int16),
     "big-endian": WAVE.astype(">f4"),
 }

@@ -434,13 +434,6 @@ def test_the_reference_is_not_overwritten(vcae_):
     assert refused(done, "target.wav")
 
 
-def test_two_sources_for_one_output_are_refused(vcae_, folder):
-    audio.read(SOURCE).write(folder / "one.wav")
-    done = vcae_("convert", folder, "--voice", TARGET, "--out", "out")
-    assert refused(done, "one.wav", "one.flac", "out")
-    assert not Path("out").exists()
-
-
 def test_one_bad_file_in_a_folder_is_reported_and_skipped(vcae_, folder):
     bad = bad_file("text", folder / "deep")
     done = vcae_("convert", folder, "--voice", TARGET, "--out", "out")
@@ -588,6 +581,288 @@ def test_wrong_arguments_are_refused(vcae_, words):
     assert done.code == 2
     assert done.out == ""
     assert "vcae" in done.err
+
+
+# Folders, names, formats
+
+
+def converted(folder):
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def copies(*paths):
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audio.write(path, Audio(audio.read(SOURCE).samples[20_000:28_000], RATE))
+    return paths
+
+
+CONVERT = ["reconstruct"]  # the same code as convert, in half the time
+
+
+def test_a_slash_makes_a_folder(vcae_):
+    copies("a.flac")
+    assert vcae_(*CONVERT, "a.flac", "--out", "new/deep/").code == 0
+    assert converted("new") == ["deep/a.wav"]
+
+
+@pytest.mark.parametrize("out", ["x.txt", "nowhere/x.wav", "new/"])
+def test_a_missing_source_is_named_before_the_output_is_judged(vcae_, out):
+    assert refused(vcae_(*CONVERT, "missing.wav", "--out", out), "missing.wav: no such file")
+    assert not names()
+
+
+@pytest.mark.parametrize(
+    "command", [[*CONVERT, "--out", "new"], ["embed", "--out", "e.npz"]], ids=lambda c: c[0]
+)
+def test_a_missing_source_does_not_stop_the_others(vcae_, command):
+    done = vcae_(*command, *copies("a.flac", "b.flac"), "missing.wav")
+    assert done.code == 1
+    assert done.lines[0] == "vcae: missing.wav: no such file; check the path"
+    if command[0] == "embed":
+        assert list(np.load("e.npz")["files"]) == ["a.flac", "b.flac"]
+    else:
+        assert converted("new") == ["a.wav", "b.wav"]
+
+
+def test_a_dangling_link_is_called_so(vcae_):
+    Path("link.wav").symlink_to("gone.wav")
+    assert refused(
+        vcae_(*CONVERT, "link.wav", "--out", "out.wav"), "is a link to gone.wav, which does not exist"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "written"),
+    [
+        (["spk1/a.flac", "spk2/a.flac"], ["spk1/a.wav", "spk2/a.wav"]),
+        (["spk1", "spk2"], ["spk1/a.wav", "spk1/b.wav", "spk2/a.wav"]),
+        (["spk1", "./spk1/a.flac"], ["a.wav", "b.wav"]),
+        (["x/a.flac", "x/a.wav", "x/b.flac"], ["a.flac.wav", "a.wav.wav", "b.wav"]),
+        (["spk1/[ab].flac"], ["a.wav", "b.wav"]),
+        (["s*/b.*"], ["b.wav"]),
+        (["**/a.flac"], ["spk1/a.wav", "spk2/a.wav", "x/a.wav"]),
+    ],
+    ids=str,
+)
+def test_outputs_have_different_names(vcae_, sources, written):
+    copies("spk1/a.flac", "spk1/b.flac", "spk2/a.flac", "x/a.flac", "x/a.wav", "x/b.flac")
+    done = vcae_(*CONVERT, *sources, "--out", "new/")
+    assert (done.code, done.err) == (0, "")
+    assert converted("new") == written
+
+
+def test_an_output_folder_in_the_source_is_left_out_of_it(vcae_):
+    copies("in/a.flac")
+    for _ in range(2):
+        assert vcae_(*CONVERT, "in", "--out", "in/new").code == 0
+    assert converted("in") == ["a.flac", "new/a.wav"]
+
+
+def test_linked_folders_are_followed_once(vcae_):
+    copies("elsewhere/b.flac", "in/a.flac")
+    Path("in/link").symlink_to(Path("elsewhere").resolve())
+    Path("in/circle").symlink_to(Path("in").resolve())
+    assert vcae_(*CONVERT, "in", "--out", "new").code == 0
+    assert converted("new") == ["a.wav", "link/b.wav"]
+
+
+def test_a_folder_that_cannot_be_read_is_told(vcae_, monkeypatch):
+    copies("in/a.flac", "in/locked/b.flac")
+    scan = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    done = vcae_(*CONVERT, "in", "--out", "new")
+    assert done.code == 1
+    assert done.lines == [
+        "vcae: in/locked: cannot be read (Permission denied), and is left out; check its permissions"
+    ]
+    assert converted("new") == ["a.wav"]
+
+
+def test_finished_files_are_kept(vcae_):
+    copies("in/a.flac", "in/b.flac")
+    words = [*CONVERT, "in", "--out", "new", "--format", "flac"]
+    assert vcae_(*words).err == ""
+    before = {p: p.stat().st_mtime_ns for p in Path("new").iterdir()}
+    Path("new/b.flac").unlink()
+    done = vcae_(*words)
+    assert (done.code, done.lines) == (0, ["vcae: 1 of 2 were converted before, and are kept"])
+    assert Path("new/a.flac").stat().st_mtime_ns == before[Path("new/a.flac")]
+    assert converted("new") == ["a.flac", "b.flac"]
+    # Other options, or another source, are other work.
+    assert vcae_(*words, "--sample-rate", "8000").err == ""
+    audio.write("in/a.flac", Audio(0.5 * audio.read("in/a.flac").samples, RATE))
+    assert "1 of 2" in vcae_(*words, "--sample-rate", "8000").err
+
+
+def test_what_was_made_from_a_part_is_not_finished(vcae_):
+    copies("b.flac")
+    whole = SOURCE.read_bytes()
+    Path("a.flac").write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        done = vcae_(*CONVERT, "a.flac", "b.flac", "--out", "new")
+        assert done.code == 1
+        assert done.lines[0].startswith("vcae: a.flac: breaks off at 1.")
+    assert "1 of 2 were converted before" in done.lines[1]
+
+
+def test_a_hundred_files_with_three_bad_ones(vcae_):
+    good = copies("in/00.flac")[0]
+    for k in range(1, 100):
+        os.link(good, f"in/{k:02}.flac")
+    for k in (3, 50, 99):
+        Path(f"in/{k:02}.flac").unlink()
+        Path(f"in/{k:02}.flac").write_text("hello")
+    done = vcae_(*CONVERT, "in", "--out", "new", "--jobs", "4")
+    assert done.code == 1
+    assert len(done.lines) == 4 and "3 could not be used" in done.lines[-1]
+    assert len(converted("new")) == 97
+    assert len({p.read_bytes()[-1000:] for p in Path("new").iterdir()}) == 1
+
+
+@pytest.mark.parametrize("suffix", audio.WRITABLE)
+def test_formats(vcae_, suffix):
+    copies("a.flac", "b.flac")
+    assert vcae_(*CONVERT, "a.flac", "--out", f"by-suffix{suffix}").code == 0
+    assert vcae_(*CONVERT, "a.flac", "b.flac", "--out", "new", "--format", suffix[1:]).code == 0
+    assert converted("new") == [f"a{suffix}", f"b{suffix}"]
+    for path in (f"by-suffix{suffix}", f"new/a{suffix}"):
+        with soundfile.SoundFile(path) as file:
+            assert (file.format, file.subtype) == audio.WRITABLE[suffix]
+        assert audio.comment(Path(path)).startswith("reconstructed speech, made by vcae with the weights ")
+
+
+def test_rate_and_subtype(vcae_):
+    copies("a.flac")
+    options = ["--sample-rate", "48000", "--subtype", "pcm_24"]
+    assert vcae_("convert", "a.flac", "--voice", TARGET, "--out", "b.wav", *options).code == 0
+    about = soundfile.info("b.wav")
+    assert (about.samplerate, about.subtype, about.frames) == (48_000, "PCM_24", 24_000)
+    assert audio.comment(Path("b.wav")).startswith("converted speech, made by vcae with the weights ")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--out", "b.wav", "--subtype", "pcm_12"], ["b.wav", "pcm_12", "PCM_24"]),
+        (["--out", "b.ogg", "--subtype", "opus"], ["b.ogg", "VORBIS"]),
+        (["--out", "b.wav", "--sample-rate", "10"], ["--sample-rate", "10"]),
+        (["--out", "b.wav", "--jobs", "0"], ["--jobs"]),
+        (["--out", "b.wav", "--format", "flac"], ["b.wav", "--format"]),
+        (["--out", "b.opus", "--sample-rate", "44100"], ["b.opus", "44100"]),
+    ],
+    ids=str,
+)
+def test_formats_that_do_not_exist_are_refused(vcae_, words, parts):
+    copies("a.flac")
+    assert refused(vcae_(*CONVERT, "a.flac", *words), *parts)
+    assert names() == ["a.flac"]
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "embed", "voice", "mix"])
+def test_read_only_outputs_are_not_replaced(bad_out, command):
+    out = Path(NAMES.get(command, "x.wav"))
+    out.write_text("precious")
+    out.chmod(0o444)
+    assert refused(bad_out(*NEEDS_OUT[command], "--out", out), out, "read-only")
+    assert out.read_text() == "precious"
+
+
+def test_the_version(vcae_):
+    assert vcae_("--version", bare=True).out == f"vcae {vcae.__version__}\n"
+
+
+# Hostile inputs, for every command that reads recordings
+
+
+def hostile(kind):
+    """Make a file, and return its path and words that the message must hold; none for what is usable."""
+    path = Path(f"{kind.replace(' ', '-')}.wav")
+    speech = audio.read(SOURCE).samples[20_000:36_000]
+    if kind == "a pipe":
+        os.mkfifo(path)
+        return path, ["is a pipe or a device"]
+    if kind == "a device":
+        return Path("/dev/null"), ["is a pipe or a device"]
+    if kind == "a name with a line break":
+        return Path("a\nb.wav"), ["a\\nb.wav: no such file"]
+    if kind == "a name that is not UTF-8":
+        return Path(os.fsdecode(b"\xff.wav")), ["no such file"]
+    if kind == "a name that is too long":
+        return Path(300 * "x" + ".wav"), ["x.wav"]
+    if kind == "cancelling channels":
+        soundfile.write(path, np.stack([speech, -speech], 1), RATE)
+        return path, None
+    if kind == "16-bit numbers as floats":
+        soundfile.write(path, np.rint(32768 * speech), RATE, subtype="FLOAT")
+        return path, None
+    if kind == "only an offset":
+        soundfile.write(path, np.full(RATE, 0.3), RATE)
+        return path, ["is silent"]
+    if kind == "one sample":
+        soundfile.write(path, speech[:1], RATE)
+        return path, ["is silent"]
+    if kind == "a rate of 1 Hz":
+        soundfile.write(path, speech[:100], 1)
+        return path, ["1 Hz"]
+    content = {
+        "zeros": bytes(5_000),
+        "a web page": b"<!DOCTYPE html><html>" * 99,
+        "a zip": b"PK\3\4" + bytes(500),
+        "a picture": b"\x89PNG\r\n\x1a\n" + bytes(500),
+        "half a header": b"RIFF\x10\0\0\0WAVEfmt ",
+        "no channels": b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\0\0\x80>\0\0\0}\0\0\2\0\x10\0data\4" + bytes(7),
+    }[kind]
+    path.write_bytes(content)
+    return path, [str(path)]
+
+
+HOSTILE = [
+    "a pipe",
+    "a device",
+    "a name with a line break",
+    "a name that is not UTF-8",
+    "a name that is too long",
+    "cancelling channels",
+    "16-bit numbers as floats",
+    "only an offset",
+    "one sample",
+    "zeros",
+    "a web page",
+    "a zip",
+    "a picture",
+    "half a header",
+    "no channels",
+]
+READERS = {
+    "convert": ["convert", "{}", "--voice", TARGET, "--out", "out.wav"],
+    "convert to": ["convert", SOURCE, "--voice", "{}", "--out", "out.wav"],
+    "reconstruct": ["reconstruct", "{}", "--out", "out.wav"],
+    "embed": ["embed", "{}", "--out", "out.npz"],
+    "content": ["embed", "{}", "--content", "--out", "out.npz"],
+    "voice": ["voice", "{}", "--out", "out.voice"],
+    "stream": ["stream", "--voice", TARGET, "--input", "{}", "--output", "out.wav"],
+    "stream to": ["stream", "--voice", "{}", "--input", SOURCE, "--output", "out.wav"],
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX file system")
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("command", READERS)
+def test_hostile_inputs(vcae_, command, kind):
+    path, parts = hostile(kind)
+    done = vcae_(*(path if word == "{}" else word for word in READERS[command]))
+    if parts is None or (command == "stream" and parts == ["is silent"]):  # which cannot know the end
+        assert done.code == 0, done.err
+        return
+    assert refused(done, *parts)
+    assert not [name for name in names() if name.startswith("out")]
 
 
 # Live
@@ -771,7 +1046,7 @@ def test_a_stream_that_was_paused_recovers_its_latency(tmp_path, weights):
     Audio(samples, RATE).write(tmp_path / "source.wav")
     words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
     with start("stream", *words, "--model", weights, cwd=tmp_path) as process:
-        while not (tmp_path / ".out.wav.part").exists():
+        while not list(tmp_path.glob(".*.part")):
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(1)
@@ -791,6 +1066,38 @@ def test_the_program_reports_an_error(tmp_path):
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode().splitlines() == ["vcae: missing.wav: no such file; check the path"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_sigterm_leaves_no_hidden_file(tmp_path, weights, jobs):
+    samples = np.tile(audio.read(SOURCE, RATE).samples, 100)
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / "in" / name, Audio(samples, RATE))
+    words = ["reconstruct", "in", "--out", "new", "--model", weights, "--jobs", jobs]
+    with start(*words, cwd=tmp_path) as process:
+        while not list(tmp_path.glob("new/.*.part")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (143, b"")
+    assert not names(tmp_path / "new")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("seconds", [0.1, 0.4, 0.8])
+def test_ctrl_c_while_loading_prints_no_traceback(tmp_path, seconds):
+    with start("convert", SOURCE, "--voice", TARGET, "--out", "out.wav", cwd=tmp_path) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=120)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert (out, errors) == (b"", b"")
+    assert not names(tmp_path)
 
 
 # Commands that measure. Metrics are tested in tests/evaluation.

@@ -139,7 +139,7 @@ def test_traced_streams_in_many_threads_leave_torch_as_it_was(source, monkeypatc
 def test_options_are_those_of_convert(converter, voice, source):
     source_voice = converter.voice(CLIPS[0])
     recording = Recording(CLIPS[0], RATE)
-    samples = np.concatenate(list(recording.blocks("reading")))
+    samples = vcae.audio.read(CLIPS[0], RATE).samples
     options = {"pitch_shift": -3.0, "strength": 0.4}
     stream = converter.stream(voice, source_voice=source_voice, level=recording.level, **options)
     expected = converter.convert(CLIPS[0], voice, **options).samples

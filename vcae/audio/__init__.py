@@ -5,13 +5,15 @@ written in blocks, so that memory does not grow with their length (`Recording`, 
 """
 
 from vcae.audio.blocks import Samples, concatenate, cut
+from vcae.audio.highpass import HighPass
 from vcae.audio.level import LEVEL, gain_to, is_silent, is_sound, loudness, speech_seconds
-from vcae.audio.reader import AUDIO_SUFFIXES, decode, find_audio, read
+from vcae.audio.mix import Mix
+from vcae.audio.reader import AUDIO_SUFFIXES, AudioFile, comment, decode, find_audio, read
 from vcae.audio.recording import Recording
-from vcae.audio.resampler import Resampler, resample
+from vcae.audio.resampler import Resampler, resample, resampled
 from vcae.audio.waveform import Audio, write
-from vcae.audio.writer import WRITABLE, write_blocks
-from vcae.errors import AudioError
+from vcae.audio.writer import WRITABLE, encoding_of, write_blocks
+from vcae.errors import AudioError, AudioWarning, PartialWarning
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -19,12 +21,19 @@ __all__ = [
     "WRITABLE",
     "Audio",
     "AudioError",
+    "AudioFile",
+    "AudioWarning",
+    "HighPass",
+    "Mix",
+    "PartialWarning",
     "Recording",
     "Resampler",
     "Samples",
+    "comment",
     "concatenate",
     "cut",
     "decode",
+    "encoding_of",
     "find_audio",
     "gain_to",
     "is_silent",
@@ -32,6 +41,7 @@ __all__ = [
     "loudness",
     "read",
     "resample",
+    "resampled",
     "speech_seconds",
     "write",
     "write_blocks",

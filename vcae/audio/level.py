@@ -18,7 +18,8 @@ _SILENCE = 1e-3  # a peak below this (-60 dBFS) is silence
 def loudness(samples: Samples, sample_rate: int) -> float:
     """RMS level of the active frames of (N,), in dBFS (0 for a full-scale square wave); -inf for silence.
 
-    Frames of 20 ms are active if they are within 40 dB of the loudest, so that pauses do not count.
+    Frames of 20 ms are active if they are within 40 dB of the loudest, so that pauses do not count. An offset
+    does not count either.
     """
     return level_of(frame_powers(samples, sample_rate))
 
@@ -26,6 +27,11 @@ def loudness(samples: Samples, sample_rate: int) -> float:
 def gain_to(level: float, target: float = LEVEL) -> float:
     """Factor on the samples that brings a waveform from one level to another, both in dBFS."""
     return float(10 ** ((target - level) / 20))
+
+
+def decibels(factor: float) -> float:
+    """A factor on the samples, in dB."""
+    return float(20 * np.log10(factor))
 
 
 def is_silent(samples: Samples) -> bool:
@@ -55,15 +61,20 @@ def frame_size(sample_rate: int) -> int:
 
 
 def frame_powers(samples: Samples, sample_rate: int) -> Samples:
-    """Mean square of each frame of 20 ms: (N,) -> (T,), without the tail; shorter waveforms are one frame."""
+    """Variance of each frame of 20 ms: (N,) -> (T,), or of each channel, (N, C) -> (T, C).
+
+    The tail is left out; shorter waveforms are one frame.
+    """
     size = max(1, min(len(samples), frame_size(sample_rate)))
-    frames = samples[: len(samples) // size * size].reshape(-1, size)
-    powers: Samples = np.einsum("ij,ij->i", frames, frames) / np.float32(size)
+    frames = samples[: len(samples) // size * size].reshape(-1, size, *samples.shape[1:])
+    if size > 1:
+        frames = frames - frames.mean(axis=1, keepdims=True)  # an offset is no sound
+    powers: Samples = np.einsum("ij...,ij...->i...", frames, frames) / np.float32(size)
     return powers
 
 
 def level_of(powers: Samples) -> float:
-    """Level in dBFS of the active among frames with these mean squares (T,); -inf for silence."""
+    """Level in dBFS of the active among frames with these powers (T,); -inf for silence."""
     if not powers.any():
         return float("-inf")
     active = powers[powers >= powers.max() * 10 ** (-_ACTIVE_DB / 10)]

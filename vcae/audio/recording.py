@@ -1,16 +1,19 @@
 """A recording of any length, read in blocks as often as needed."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from vcae.audio.blocks import Samples, concatenate, cut, split
+from vcae.audio.highpass import HighPass
 from vcae.audio.level import frame_powers, frame_size, is_silent, level_of
-from vcae.audio.reader import checked, decode
+from vcae.audio.mix import Mix
+from vcae.audio.reader import AudioFile, checked
 from vcae.audio.resampler import resampled
 from vcae.audio.waveform import Audio
-from vcae.errors import AudioError
+from vcae.errors import AudioError, AudioWarning
 from vcae.progress import Progress
 
 _SHORT_SECONDS = 600  # recordings up to this length are held in memory
@@ -19,8 +22,9 @@ _SHORT_SECONDS = 600  # recordings up to this length are held in memory
 class Recording:
     """A recording of any length, which can be read repeatedly in mono blocks at one sample rate.
 
-    The constructor reads it once to measure length and level. Files longer than ten minutes are decoded again
-    for each reading instead of being held in memory. Raises AudioError as `read` does.
+    It is freed of offset and rumble by a `HighPass`. The constructor reads it once to measure length and
+    level. Files longer than ten minutes are decoded again for each reading instead of being held in memory.
+    Raises and warns as `read` does.
     """
 
     length: int
@@ -40,12 +44,13 @@ class Recording:
             )
         self.name = "the recording" if isinstance(source, Audio) else str(source)
         self.sample_rate = sample_rate
-        self._source, self._progress = source, progress
+        self._progress = progress
+        self._read = self._reader(source)
         self.length, self.silent = 0, True
         powers: list[Samples] = []  # of each frame: 7 MB for ten hours
         in_memory: list[Samples] = []
         frame = frame_size(sample_rate)
-        for block in cut(self._with_progress("reading", self._decoded(), None), 100 * frame):
+        for block in cut(self._with_progress("reading", self._read(), None), 100 * frame):
             if len(block) >= frame or not powers:  # a shorter tail is ignored
                 powers.append(frame_powers(block, sample_rate))
             self.length += len(block)
@@ -53,19 +58,34 @@ class Recording:
             if self.length <= _SHORT_SECONDS * sample_rate:
                 in_memory.append(block)
         if self.length <= _SHORT_SECONDS * sample_rate:
-            self._source = Audio(concatenate(in_memory), sample_rate)
+            samples = concatenate(in_memory)
+            self._read = lambda: split(samples)
         self.level = level_of(np.concatenate(powers) if powers else np.zeros(0, dtype=np.float32))
 
     def blocks(self, task: str) -> Iterator[Samples]:
         """Read the recording from its beginning. task: name of the purpose, for the progress report."""
-        return self._with_progress(task, self._decoded(), self.length / self.sample_rate)
+        return self._with_progress(task, self._read(), self.length / self.sample_rate)
 
-    def _decoded(self) -> Iterator[Samples]:
-        if isinstance(self._source, Audio):
-            rate, blocks = self._source.sample_rate, checked(self.name, split(self._source.samples))
+    def _reader(self, source: str | Path | Audio) -> Callable[[], Iterator[Samples]]:
+        """A function that reads the source from its beginning."""
+        if isinstance(source, Audio):
+            rate, samples = source.sample_rate, source.samples[:, None]
+            mix = Mix.of(split(samples), rate, unscaled=True)
+            if mix.told:
+                warnings.warn(f"{self.name}: {mix.told}", AudioWarning, stacklevel=2)
+
+            def decoded() -> Iterator[Samples]:
+                return checked(self.name, map(mix, split(samples)))
+
         else:
-            rate, blocks = decode(Path(self._source))
-        return blocks if rate == self.sample_rate else resampled(blocks, rate, self.sample_rate)
+            file = AudioFile(source)
+            rate, decoded = file.sample_rate, file.blocks
+
+        def read() -> Iterator[Samples]:
+            filtered = map(HighPass(rate).feed, decoded())
+            return filtered if rate == self.sample_rate else resampled(filtered, rate, self.sample_rate)
+
+        return read
 
     def _with_progress(
         self, task: str, blocks: Iterable[Samples], seconds: float | None

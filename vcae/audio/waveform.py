@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vcae.audio.blocks import Samples, split
+from vcae.audio.mix import mono
 from vcae.audio.writer import write_blocks
 from vcae.errors import AudioError
 
@@ -21,20 +22,23 @@ class Audio:
 
     Takes samples as other libraries give them: NumPy arrays or torch tensors of floats in [-1, 1], or of
     integers of 8, 16 or 32 bits, which are scaled; of shape (N,), (N, channels) or (channels, N), whose
-    channels are averaged. Raises AudioError for anything else, and for a rate that is no positive integer.
+    channels are mixed as described at `vcae.audio.Mix`. Raises AudioError for anything else, and for a rate
+    that is no positive integer.
     """
 
     samples: Samples
     """(N,) float32 in [-1, 1], however they were given."""
     sample_rate: int
     """In Hz."""
+    comment: str = ""
+    """Text for the metadata of a file."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "samples", as_mono(self.samples))
         rate: Any = self.sample_rate
         if not isinstance(rate, int | float | np.integer | np.floating) or rate <= 0 or rate != int(rate):
             raise AudioError(f"sample_rate must be a positive number of samples a second, not {rate!r}")
         object.__setattr__(self, "sample_rate", int(rate))
+        object.__setattr__(self, "samples", as_mono(self.samples, self.sample_rate))
 
     @property
     def duration(self) -> float:
@@ -46,7 +50,7 @@ class Audio:
         write(path, self)
 
 
-def as_mono(samples: Any) -> Samples:
+def as_mono(samples: Any, sample_rate: int) -> Samples:
     """Samples as described at `Audio` -> (N,) float32 in [-1, 1]. Raises AudioError."""
     if hasattr(samples, "detach"):  # a torch tensor
         samples = samples.detach().cpu().numpy()
@@ -64,7 +68,7 @@ def as_mono(samples: Any) -> Samples:
     elif name in _FULL_SCALE:
         array = (array / _FULL_SCALE[name]).astype(np.float32)
     if array.ndim == 2 and min(array.shape) <= MAX_CHANNELS and array.shape[0] != array.shape[1]:
-        array = array.mean(axis=int(np.argmin(array.shape)), dtype=np.float32)
+        array = mono(array if array.shape[1] < array.shape[0] else array.T, sample_rate)
     if array.ndim != 1:
         raise AudioError(f"samples of shape {array.shape} are no waveform; give (N,) or (N, channels)")
     return array.astype(np.float32, copy=False)
@@ -73,7 +77,8 @@ def as_mono(samples: Any) -> Samples:
 def write(path: str | Path, audio: Audio) -> None:
     """Write a file in the format of its suffix: .wav or .flac (16 bit), .ogg, .opus or .mp3.
 
+    The comment becomes metadata.
     Samples beyond [-1, 1] are clipped. The file is written completely or not at all, and replaces an older
     one. Missing folders are not created. Raises OutputError, and AudioError for samples that are not finite.
     """
-    write_blocks(path, split(audio.samples), audio.sample_rate)
+    write_blocks(path, split(audio.samples), audio.sample_rate, comment=lambda: audio.comment)

@@ -31,7 +31,7 @@ def embed(
         units: write ids of the content codes instead: (T,) for each file; needs a discrete bottleneck
     """
     check_output(out, [".npz"])
-    plan = [(path, out) for file in paths.unique(files) for path in paths.audio_in(file)]
+    plan = [(path, out) for path, _ in paths.recordings(files)]
     converter = load_converter(model, device)
     if units and not converter.autoencoder.bottleneck.discrete:
         raise VcaeError(

@@ -1,10 +1,15 @@
 """Console output of the commands: progress bars, tables and errors."""
 
+import os
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vcae.errors import VcaeError
+from vcae.errors import AudioWarning, PartialWarning, VcaeError
 from vcae.progress import Progress
 
 stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -27,7 +32,7 @@ def in_one_line() -> Iterator[None]:
     try:
         yield
     except VcaeError as error:
-        err.print(str(error))
+        err.print(printable(error))
         sys.exit(2)
 
 
@@ -67,25 +72,103 @@ class Bar:
         self._started = time.monotonic()
 
 
-def for_each(plan: list[tuple[Path, Path]], process: Callable[[Path, Path, Progress], None]) -> int:
-    """Call `process` for every (source, output); returns how many failed, each with its error printed.
+class _Stopped(BaseException):
+    """Ends the work of a thread."""
 
-    Raises the error of a single file, and VcaeError where all files fail.
+
+def for_each(
+    plan: list[tuple[Path, Path]], process: Callable[[Path, Path, Progress], None], jobs: int = 1
+) -> int:
+    """Call `process` for every (source, output), several at a time; returns how many failed.
+
+    Prints the error of each. Raises the error of a single file, and VcaeError where all files fail.
     """
     failed = 0
-    with Bar(len(plan)) as bar:
-        for source, path in plan:
-            try:
-                process(source, path, bar.update)
-            except VcaeError as error:
-                if len(plan) == 1:
-                    raise
-                err.print(f"vcae: {error}")
-                failed += 1
-            bar.finish_file()
+    stop = threading.Event()
+
+    def one(paths: tuple[Path, Path]) -> VcaeError | None:
+        try:
+            process(*paths, progress)
+        except VcaeError as error:
+            return error
+        return None
+
+    def progress(task: str, seconds: float, total: float | None) -> None:
+        if stop.is_set():
+            raise _Stopped
+        if jobs == 1:
+            bar.update(task, seconds, total)
+
+    with Bar(len(plan)) as bar, ThreadPoolExecutor(jobs, initializer=partial(share_cores, jobs)) as pool:
+        try:
+            for error in pool.map(one, plan) if jobs > 1 else map(one, plan):
+                if error and len(plan) == 1:
+                    raise error
+                if error:
+                    err.print(f"vcae: {printable(error)}")
+                    failed += 1
+                bar.finish_file()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
     if failed == len(plan):
         raise VcaeError("none of the files could be used; see the reasons above")
     return failed
+
+
+def share_cores(jobs: int) -> None:
+    """Let torch use this thread's share of the cores."""
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def printable(message: object) -> str:
+    """A message in one line, whatever the names of files in it: control characters are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message))
+
+
+class Notices:
+    """Prints the warnings of recordings, each once."""
+
+    def __init__(self) -> None:
+        self._printed: set[str] = set()
+        self._partial: set[str] = set()
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of a recording is missing."""
+        return bool(self._partial)
+
+    def is_partial(self, path: Path) -> bool:
+        """Whether a part of this recording is missing, as far as it was read."""
+        return any(message.startswith(f"{path}: ") for message in self._partial)
+
+    @contextmanager
+    def printed(self) -> Iterator[None]:
+        """Print within a `with` statement."""
+        self._printed.clear()
+        self._partial.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", AudioWarning)
+            others = warnings.showwarning
+
+            def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+                if not issubclass(category, AudioWarning):
+                    others(message, category, *where, **more)
+                    return
+                if issubclass(category, PartialWarning):
+                    self._partial.add(str(message))
+                if str(message) not in self._printed:
+                    self._printed.add(str(message))
+                    err.print(f"vcae: {printable(message)}")
+
+            setattr(warnings, "showwarning", show)  # noqa: B010 -- of a wider type
+            yield
+
+
+notices = Notices()
+"""Of this process."""
 
 
 class Tracker:

@@ -1,17 +1,19 @@
 """Entry point of the command line; each command is a function.
 
-Exit status: 0 for success, 1 if some of several files could not be used (each is named), 2 for errors that
-the user can fix, reported in one line without a traceback.
+Exit status: 0 for success, 1 if some of several files could not be used or a part of a file is missing (each
+is named), 2 for errors that the user can fix, reported in one line without a traceback.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import tyro
 
+from vcae import __version__
 from vcae.cli.codes import embed
-from vcae.cli.console import err
+from vcae.cli.console import err, notices, printable, stdout
 from vcae.cli.convert import convert, reconstruct
 from vcae.cli.corpora import download
 from vcae.cli.demo import demo
@@ -55,7 +57,13 @@ COMMANDS = (
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line with these arguments; default: those of the process."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
     words = list(sys.argv[1:] if args is None else args)
+    if words == ["--version"]:
+        stdout.print(f"vcae {__version__}")
+        return
     if words[:1] != ["mix"]:  # `mix` has a flag --weights of its own
         words = [
             OLD_FLAGS.get(flag, flag) + eq + value for flag, eq, value in (w.partition("=") for w in words)
@@ -64,17 +72,34 @@ def main(args: Sequence[str] | None = None) -> None:
     for command in COMMANDS:
         app.command(command)
     try:
-        app.cli(
-            args=words,
-            config=(tyro.conf.FlagCreatePairsOff,),
-            prog="vcae",
-            description="Voice conversion with a feature-disentangling autoencoder.",
-        )
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # from now on, files are cleaned up
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with notices.printed():
+            app.cli(
+                args=words,
+                config=(tyro.conf.FlagCreatePairsOff,),
+                prog="vcae",
+                description="Voice conversion with a feature-disentangling autoencoder (--version: its own).",
+            )
+        if notices.partial:
+            sys.exit(1)
     except VcaeError as error:
-        err.print(f"vcae: {error}")
+        err.print(f"vcae: {printable(error)}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that a later flush succeeds
         sys.exit(141)
+    except OSError as error:  # of a name that no file can have, a full disk, a drive that is gone
+        name = f"{error.filename}: " if error.filename else ""
+        err.print(
+            f"vcae: {printable(name)}cannot be used ({error.strerror or error}); check name and permissions"
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _end(number: int, _: object) -> None:
+    """End the program by a signal as by Ctrl-C, so that unfinished files are deleted."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)

@@ -1,7 +1,7 @@
 """Options shared by several commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -20,6 +20,28 @@ References = Annotated[
 
 
 Sources = Positional[tuple[Path, ...]]
+
+
+Output = Annotated[str, arg(metavar="PATH")]
+"""As typed, since a slash at the end says that it is a folder."""
+
+
+Format = Annotated[
+    Literal["wav", "flac", "ogg", "opus", "mp3"] | None,
+    arg(help="format of the outputs; default: by the suffix of --out, or wav"),
+]
+
+
+SampleRate = Annotated[int | None, arg(help="of the outputs, in Hz; default: that of the weights")]
+
+
+Subtype = Annotated[
+    str | None,
+    arg(help="libsndfile's name of an encoding, such as PCM_24 or FLOAT; default: 16 bits", metavar="NAME"),
+]
+
+
+Jobs = Annotated[int, arg(help="recordings converted at a time")]
 
 
 def load_converter(model: str, device: str) -> Converter:

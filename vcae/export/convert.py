@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 SILENCE = 1e-3  # a peak below this is silence
+CUTOFF = 30.0  # Hz, of the filter against offset and rumble
 
 
 class Graphs:
@@ -94,7 +95,8 @@ def convert(graphs: Graphs, source: Array, reference: Array, stream: bool) -> Ar
         windows = graphs(f"vocoder{suffix}", mel=mel, prosody=prosody, phase=phases)[0]
         tail, hops = overlap_add(tail, windows.T)
         out.append(hops)
-    return (np.concatenate(out)[graphs.delay : graphs.delay + len(source)] / gain).clip(-1, 1)
+    matched = as_loud(graphs, wav, np.concatenate(out))
+    return (matched[graphs.delay : graphs.delay + len(source)] / gain).clip(-1, 1)
 
 
 def padded(wav: Array, more: int, multiple: int) -> Array:
@@ -168,6 +170,39 @@ def speaker_of(graphs: Graphs, wav: Array) -> tuple[Array, Array]:
     return (embedding / np.linalg.norm(embedding)).astype(np.float32), tokens.astype(np.float32)
 
 
+def as_loud(graphs: Graphs, wav: Array, out: Array) -> Array:
+    """The output of the networks, delayed, as loud as their input: (N,), (N,) -> (N,).
+
+    The gain is the square root of the ratio of the mean powers up to now, with a prior of 0.25 s.
+    """
+    size = 2 * graphs.hop
+    seconds = size / graphs.rate
+    late = np.concatenate([np.zeros(graphs.delay, np.float32), wav])[: len(out)]
+    before = after = prior = 0.25 / seconds * 10 ** (graphs.level / 10)
+    decay, gains = math.exp(-seconds / 5), [1.0]
+    for powers in np.square(np.stack([late, out]).astype(np.float64)).reshape(2, -1, size).mean(2).T:
+        before, after = (
+            prior + decay * (x - prior) + power for x, power in zip((before, after), powers, strict=True)
+        )
+        gains.append(min(max(math.sqrt(before / after), 10**-0.3), 10**0.3))
+    return out * np.interp(np.arange(len(out)) / size, np.arange(len(gains)), gains).astype(np.float32)
+
+
+def high_passed(wav: Array, rate: int) -> Array:
+    """Without offset and rumble: a Butterworth filter of order 2, (N,) -> (N,)."""
+    w = math.tan(math.pi * CUTOFF / rate)
+    norm = 1 + math.sqrt(2) * w + w * w
+    a1, a2 = 2 * (w * w - 1) / norm, (1 - math.sqrt(2) * w + w * w) / norm
+    inputs = (wav.astype(np.float64) / norm).tolist()
+    first, second = -inputs[0], inputs[0]  # the first sample counts as an offset
+    out = []
+    for x in inputs:
+        y = x + first
+        first, second = second - 2 * x - a1 * y, x - a2 * y
+        out.append(y)
+    return np.array(out, np.float32)
+
+
 def levelled(graphs: Graphs, wav: Array) -> tuple[Array, float]:
     """A signal scaled to the networks' level, and the gain."""
     loudness = float(10 * np.log10(active_powers(wav, graphs.rate).mean()))
@@ -179,25 +214,27 @@ def active_powers(wav: Array, rate: int) -> Array:
     """Mean squares of the active frames of 20 ms: those within 40 dB of the loudest."""
     size = max(1, min(len(wav), round(0.02 * rate)))
     frames = wav[: len(wav) // size * size].reshape(-1, size)
+    if size > 1:
+        frames = frames - frames.mean(axis=1, keepdims=True)
     powers = np.einsum("ij,ij->i", frames, frames) / np.float32(size)
     return powers[powers >= powers.max() / 1e4]
 
 
 def read(path: str, rate: int) -> Array:
-    """Read a WAV file of 16 bits at `rate` Hz: mean of its channels, (N,) float32."""
+    """Read a WAV file of one channel, 16 bits and `rate` Hz, without offset and rumble: (N,) float32."""
     try:
         with wave.open(path) as file:
             bits, file_rate = 8 * file.getsampwidth(), file.getframerate()
             channels, data = file.getnchannels(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{path}: not a WAV file that can be read ({error or 'it ends early'})") from None
-    if (bits, file_rate) != (16, rate):
+    if (bits, file_rate, channels) != (16, rate, 1):
         raise ValueError(
-            f"{path}: has {bits} bits at {file_rate} Hz, not 16 at {rate}; "
-            f"convert it first, for example by ffmpeg -i IN -ar {rate} -c:a pcm_s16le OUT.wav"
+            f"{path}: has {channels} channels of {bits} bits at {file_rate} Hz, not 1 of 16 at {rate}; "
+            f"convert it first, for example by ffmpeg -i IN -ac 1 -ar {rate} -c:a pcm_s16le OUT.wav"
         )
-    complete = data[: len(data) // (2 * channels) * 2 * channels]  # without half a sample at the end
-    wav: Array = (np.frombuffer(complete, "<i2").reshape(-1, channels) / np.float32(32768)).mean(1)
+    wav: Array = np.frombuffer(data[: len(data) // 2 * 2], "<i2") / np.float32(32768)
+    wav = high_passed(wav, rate) if len(wav) else wav
     if np.abs(wav).max(initial=0) < SILENCE:
         raise ValueError(f"{path}: is silent; give a recording of speech")
     return wav

@@ -1,10 +1,10 @@
 """The main API: conversion, voices, embeddings and content codes of recordings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from vcae.audio import (
     concatenate,
     cut,
     gain_to,
+    resampled,
     speech_seconds,
     write_blocks,
 )
@@ -68,6 +69,19 @@ class Parts(NamedTuple):
     voice: Voice
 
 
+class Encoding(TypedDict, total=False):
+    """How a file is written.
+
+    sample_rate: in Hz; default: the converter's. subtype: libsndfile's name of an encoding. note: returns
+    text for the metadata, after what says that the speech is converted and by which weights; called when the
+    source has been read.
+    """
+
+    sample_rate: int | None
+    subtype: str | None
+    note: Callable[[], str]
+
+
 class Converter:
     """Converts recordings with an autoencoder and a vocoder of the same mel.
 
@@ -112,7 +126,8 @@ class Converter:
         from 0, the voice of the source speaker, to 1, the target voice. Raises AudioError for the source,
         VoiceError for the voice and VcaeError for options out of range.
         """
-        return Audio(concatenate(self.convert_blocks(source, voice, pitch_shift, strength)), self.sample_rate)
+        samples = concatenate(self.convert_blocks(source, voice, pitch_shift, strength))
+        return Audio(samples, self.sample_rate, self._comment("converted"))
 
     def convert_blocks(
         self,
@@ -142,22 +157,49 @@ class Converter:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
         progress: Progress | None = None,
+        **encoding: Unpack["Encoding"],
     ) -> None:
         """Convert to a file, block by block; memory does not grow with the source.
 
         Raises OutputError and the errors of `convert`.
         """
-        write_blocks(
-            out, self.convert_blocks(source, voice, pitch_shift, strength, progress), self.sample_rate
-        )
+        blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress)
+        self._write(out, blocks, self._comment("converted"), **encoding)
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode a recording and decode it in the voice of its speaker. Raises AudioError."""
-        return Audio(concatenate(self._reconstruct_blocks(source)), self.sample_rate)
+        samples = concatenate(self._reconstruct_blocks(source))
+        return Audio(samples, self.sample_rate, self._comment("reconstructed"))
 
-    def reconstruct_file(self, source: Source, out: str | Path, progress: Progress | None = None) -> None:
+    def reconstruct_file(
+        self,
+        source: Source,
+        out: str | Path,
+        progress: Progress | None = None,
+        **encoding: Unpack["Encoding"],
+    ) -> None:
         """Reconstruct to a file, block by block. Raises AudioError, OutputError."""
-        write_blocks(out, self._reconstruct_blocks(source, progress), self.sample_rate)
+        self._write(
+            out, self._reconstruct_blocks(source, progress), self._comment("reconstructed"), **encoding
+        )
+
+    def _comment(self, kind: str) -> str:
+        """What is said in the metadata of an output."""
+        return f"{kind} speech, made by vcae with the weights {self.fingerprint}"
+
+    def _write(
+        self,
+        out: str | Path,
+        blocks: Iterator[Samples],
+        comment: str,
+        sample_rate: int | None = None,
+        subtype: str | None = None,
+        note: Callable[[], str] = str,
+    ) -> None:
+        rate = sample_rate or self.sample_rate
+        if rate != self.sample_rate:
+            blocks = resampled(blocks, self.sample_rate, rate)
+        write_blocks(out, blocks, rate, subtype, lambda: "; ".join(filter(None, [comment, note()])))
 
     def stream(
         self,
@@ -315,7 +357,7 @@ class Converter:
             for z_block, prosody_block in blocks
         ]
         samples = np.concatenate(waveforms)[self.alignment.delay :][: length * self.step].clip(-1, 1)
-        return Audio(samples, self.sample_rate)
+        return Audio(samples, self.sample_rate, self._comment("converted"))
 
     def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
         recording = Recording(source, self.sample_rate, progress)
@@ -346,6 +388,7 @@ class Converter:
             strength=strength,
             source=source_voice,
             level=recording.level,
+            filtered=True,
         )
         yield from map(stream.feed, cut(recording.blocks("converting"), self.block))
         yield stream.flush()

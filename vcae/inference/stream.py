@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vcae.audio import LEVEL, Resampler, Samples, gain_to, is_sound
+from vcae.audio import LEVEL, HighPass, Resampler, Samples, gain_to, is_sound
 from vcae.inference.engine import Engine
 from vcae.inference.voice import Voice
 from vcae.model.decoder import SpeakerConditioning
@@ -22,6 +22,9 @@ from vcae.model.state import Cache
 _MEMORY = 2000  # voiced frames, 20 s, of the running averages over the source
 _UPDATE_SECONDS = 2.0  # from one estimate of the source speaker to the next
 _LEAST_VOICED = 30  # least number of voiced frames for an estimate
+_LOUDNESS_SECONDS = 5.0  # time constant of the mean powers of source and output
+_LOUDNESS_PRIOR = 0.25  # seconds of speech at LEVEL that count as converted without a change of loudness
+_MAX_GAIN = 6.0  # in dB, of the output
 
 
 class BlockStream(ABC):
@@ -37,12 +40,22 @@ class BlockStream(ABC):
     """Number of samples that were NaN, infinite or huge (`vcae.audio.is_sound`) and replaced by zeros."""
 
     def __init__(
-        self, *, rate: int, step: int, delay: int, longest: int, sample_rate: int, output_rate: int
+        self,
+        *,
+        rate: int,
+        step: int,
+        delay: int,
+        longest: int,
+        sample_rate: int,
+        output_rate: int,
+        high_pass: bool = False,
     ) -> None:
         """rate: of the networks, in Hz. step: samples that they process at once, at least, and a divisor of
         what they process. delay: of their output, in samples. longest: largest number of samples, in whole
-        steps, that they process at once. sample_rate, output_rate: of input and output, in Hz.
+        steps, that they process at once. sample_rate, output_rate: of input and output, in Hz. high_pass:
+        filter the input by a `HighPass`.
         """
+        self._high_pass = HighPass(sample_rate) if high_pass else None
         self._input_resampler = Resampler(sample_rate, rate)
         self._output_resampler = Resampler(rate, output_rate)
         self._step, self._delay, self._longest = step, delay, longest
@@ -79,6 +92,8 @@ class BlockStream(ABC):
             raise ValueError("this stream has been flushed; make another")
         block = self._repair(np.asarray(samples))
         self._fed += len(block)
+        if self._high_pass:
+            block = self._high_pass.feed(block)
         out = self._output_resampler.feed(self._process(self._input_resampler.feed(block))).clip(-1, 1)
         self._returned += len(out)
         return out
@@ -141,11 +156,12 @@ class Stream(BlockStream):
         strength: float = 1.0,
         source: Voice | None = None,
         level: float | None = None,
+        filtered: bool = False,
     ) -> None:
         """longest: largest number of samples, in whole steps, that the networks process at once.
 
         sample_rate, output_rate: of input and output, in Hz. source: voice of the source speaker, required
-        for a strength below 1. level: of the source, in dBFS.
+        for a strength below 1. level: of the source, in dBFS. filtered: the source has passed a `HighPass`.
         """
         if source is not None:
             target = target.guided(source, engine.guidance_scale, strength)
@@ -157,6 +173,7 @@ class Stream(BlockStream):
             longest=longest,
             sample_rate=sample_rate,
             output_rate=output_rate,
+            high_pass=not filtered,
         )
         self._engine, self._source = engine, source
         self.speaker = SpeakerTracker(target, engine, estimate=source is None)
@@ -164,6 +181,7 @@ class Stream(BlockStream):
             target.f0, pitch_shift, source.f0 if source else None, engine.alignment.stride
         )
         self.level = LevelTracker(level, step, delay)
+        self._loudness = LoudnessMatcher(step / engine.sample_rate, step, delay)
         self._cache: Cache = {}
 
     @property
@@ -184,12 +202,13 @@ class Stream(BlockStream):
     def _run(self, wav: Samples) -> Samples:
         """Whole steps (N,) -> (N,), delayed by `alignment.delay`, at the level of the source."""
         before, after = self.level.gains(wav)
-        x = torch.from_numpy(wav * before)[None, None].to(self._engine.device)
+        scaled = wav * before
+        x = torch.from_numpy(scaled)[None, None].to(self._engine.device)
         z, prosody = self._engine.analyse(x, self._cache)
         moved = self.pitch.move(prosody)
         out = self._engine.synthesise(z, moved, self.speaker.conditioning, self._cache)[0, 0].cpu().numpy()
         self.speaker.update(x, prosody)
-        converted: Samples = out * after
+        converted: Samples = out * self._loudness.gains(scaled, out) * after
         return converted
 
 
@@ -333,3 +352,38 @@ class LevelTracker:
         pause = level < max(self.level - 25, -60)
         if not pause and level < -3:  # speech is never louder
             self.level += 0.325 if level > self.level else -0.175
+
+
+class LoudnessMatcher:
+    """Gain that makes the output of the networks as loud as their input.
+
+    The ratio of the mean powers up to now, with a prior, so that the gain changes slowly. Pauses hardly count
+    in a mean power.
+    """
+
+    def __init__(self, step_seconds: float, step: int, delay: int) -> None:
+        self._step = step
+        self._decay = math.exp(-step_seconds / _LOUDNESS_SECONDS)
+        self._prior = _LOUDNESS_PRIOR / step_seconds * 10 ** (LEVEL / 10)
+        self._before = self._after = 0.0
+        self._late = np.zeros(delay, dtype=np.float32)  # input for which there is no output yet
+        self._gain = 1.0
+
+    def gains(self, source: Samples, output: Samples) -> Samples:
+        """Gains for an output that is delayed: the input of whole steps and the output, 2 x (N,) -> (N,)."""
+        fed = np.concatenate([self._late, source])
+        source, self._late = fed[: len(source)], fed[len(source) :]
+        gains = [self._gain]
+        for before, after in zip(self._powers(source), self._powers(output), strict=True):
+            self._before = self._decay * self._before + before
+            self._after = self._decay * self._after + after
+            gain = math.sqrt((self._before + self._prior) / (self._after + self._prior))
+            self._gain = min(max(gain, gain_to(0, -_MAX_GAIN)), gain_to(0, _MAX_GAIN))
+            gains.append(self._gain)
+        position = np.arange(len(source)) / self._step
+        return np.interp(position, np.arange(len(gains)), gains).astype(np.float32)
+
+    def _powers(self, wav: Samples) -> list[float]:
+        steps = wav.reshape(-1, self._step).astype(np.float64)
+        powers: list[float] = np.square(steps).mean(axis=1).tolist()
+        return powers
