@@ -361,7 +361,7 @@ def test_probing_real_speech(result):
     assert result.skipped == [] and result.phones_missing is None
     for each in (result.speaker_linear, result.speaker_nonlinear):
         assert each.chance == pytest.approx(1 / 3)
-        assert 0 <= each.code <= 1 and each.mel > 0.5
+        assert 0 <= each.code <= 1 and each.mel >= 0.5
     # Untrained weights pass phones on, too.
     assert result.phones_from_content.code > 1.5 * result.phones_from_content.chance > 0
     assert result.phones_from_content.mel > 1.5 * result.phones_from_content.chance
@@ -410,7 +410,7 @@ def test_there_are_no_phone_probes_without_english(folder, transcripts, converte
     assert result.phones_from_content is result.phones_from_speaker is None
     assert result.phones_missing == "the phones of fewer than two speakers are known"
     assert result.phones_missing in printed(result)
-    assert result.speaker_linear.mel > 0.5
+    assert result.speaker_linear.mel >= 0.5
 
 
 @pytest.mark.slow

@@ -245,13 +245,13 @@ def test_a_changed_stream_goes_on_as_one_with_the_other_settings(
     wanted.feed(start)
     changed.change(other, pitch_shift, strength)
     after = [np.concatenate([*map(s.feed, blocks_of(long, 4000)), s.flush()]) for s in (changed, wanted)]
-    # The memory of the layers is that of the former voice for a while.
-    assert np.abs(np.subtract(*after))[-RATE:].max() < 1e-3
+    # The memory of the layers, and of the loudness for longer, is that of the former voice for a while.
+    assert np.abs(np.subtract(*after))[-RATE:].max() < 5e-3
     if known:
         fresh = converter.stream(other, **given, strength=strength, pitch_shift=pitch_shift)
         fresh.feed(start)
         straight = np.concatenate([fresh.feed(long), fresh.flush()])
-        assert np.abs(straight - after[1])[-RATE:].max() < 1e-3
+        assert np.abs(straight - after[1])[-RATE:].max() < 5e-3
 
 
 @settings(max_examples=6)

@@ -55,7 +55,7 @@ def distance(found, wanted):
     return row[-1]
 
 
-@pytest.mark.parametrize("samples", [1, 319, 321, 5_000, 31_923])
+@pytest.mark.parametrize("samples", [2, 319, 321, 5_000, 31_923])
 def test_phones_cover_a_recording_of_any_length(transcriber, speech, samples):
     wav = np.roll(speech[0, 0].numpy(), -int(speech.abs().argmax()))[:samples]
     phones = transcriber.transcribe(Audio(wav, RATE))

@@ -611,7 +611,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(name, at, where, left, unbroke
     whole = unbroken(name)[1]
     assert_equal_to_the_bit(state(tmp_path), state(whole))
     assert about(tmp_path)["started"] == about(whole)["started"]
-    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("at", [1, 3])

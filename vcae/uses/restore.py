@@ -107,7 +107,7 @@ class SpeechRestorer:
             raise AudioError(
                 f"{recording.name}: holds sound above {_FULL / 1000:g} kHz already; give telephone sound"
             )
-        start = partial(self.stream, task, way=way, level=recording.level)
+        start = partial(self.stream, task, way=way, level=recording.level, filtered=True)
         if task == "revoice" and pitch is None:
             listener = start()
             for block in cut(recording.blocks("listening"), self.block):
@@ -138,12 +138,14 @@ class SpeechRestorer:
         pitch: float | None = None,
         level: float | None = None,
         way: Way | None = None,
+        filtered: bool = False,
     ) -> "RestorationStream":
         """Start to restore a source that arrives block by block, such as from a microphone.
 
         sample_rate: of the source, in Hz (default: the restorer's). output_rate: of the output (default: that
         of the source). level: `loudness` of the source in dBFS; estimated while streaming where it is not
-        given. pitch, way: as for `restore`. Raises VcaeError for a pitch out of range.
+        given. pitch, way: as for `restore`. filtered: the source has passed a `vcae.audio.HighPass`. Raises
+        VcaeError for a pitch out of range.
         """
         if pitch is not None and not F0_FLOOR <= pitch <= F0_CEIL:
             raise VcaeError(f"the pitch must be from {F0_FLOOR:g} to {F0_CEIL:g} Hz, not {pitch:g}")
@@ -156,6 +158,7 @@ class SpeechRestorer:
             output_rate=output_rate or sample_rate,
             pitch=pitch,
             level=level,
+            filtered=filtered,
         )
 
     def _is_narrow(self, recording: Recording) -> bool:
@@ -185,8 +188,9 @@ class RestorationStream(BlockStream):
         output_rate: int,
         pitch: float | None = None,
         level: float | None = None,
+        filtered: bool = False,
     ) -> None:
-        """task, way, pitch, level: as for `SpeechRestorer.stream`. Rates: of input and output, in Hz."""
+        """task, way, pitch, level, filtered: as for `SpeechRestorer.stream`. Rates: of input and output."""
         delay = owner.restorer.delay
         super().__init__(
             rate=owner.sample_rate,
@@ -195,6 +199,7 @@ class RestorationStream(BlockStream):
             longest=owner.block,
             sample_rate=sample_rate,
             output_rate=output_rate,
+            high_pass=not filtered,
         )
         self._restorer, self._vocoder, self._device = owner.restorer, owner.vocoder, owner.device
         self._way = way

@@ -89,6 +89,8 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         self.discriminator = MelDiscriminator(model.config.speaker_dim, c.discriminator_channels)
         self.milestones = asdict(c.milestones)
         self.loss_weights = asdict(c.loss_weights)
+        if not c.train_speaker:
+            del self.loss_weights["speaker_drift"]
 
     def generate(self, batch: Batch, phase: Phase) -> DecoderOutput:
         """Encode, exchange some speakers, decode."""
