@@ -7,7 +7,7 @@ from conftest import TINY, TINY_VOCODER, VOICES, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcae.audio import Audio, AudioError, loudness, read, resample
+from vcae.audio import Audio, AudioError, Recording, read, resample
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import CheckpointError, save
 from vcae.model.config import MelConfig, VocoderConfig
@@ -44,7 +44,7 @@ def test_a_restored_recording_has_the_length_of_its_source(restorer, narrow, tas
 @pytest.mark.parametrize("task", TASKS)
 def test_a_stream_gives_what_restore_gives(restorer, narrow, task, sizes):
     whole = restorer.restore(narrow, task, pitch=180.0).samples
-    level = loudness(resample(narrow.samples, 8000, RATE), RATE)
+    level = Recording(narrow, RATE).level
     stream = restorer.stream(task, sample_rate=8000, output_rate=RATE, pitch=180.0, level=level)
     parts, at = [], 0
     while at < len(narrow.samples):
