@@ -634,6 +634,7 @@ def test_three_recordings_are_compared_at_one_position(visit):
 def test_a_marked_part_is_repeated(visit):
     user = visit()
     user.press(user.convert)
+    user.page.wait_for_timeout(1000)  # the page scrolls to the result
     wave = user.player.locator(".strip").bounding_box()
     at = lambda share: (wave["x"] + share * wave["width"], wave["y"] + 20)  # noqa: E731
     user.page.mouse.move(*at(0.5))
@@ -647,6 +648,8 @@ def test_a_marked_part_is_repeated(visit):
         "document.querySelector('.player').classList.contains('playing') || "
         "document.querySelector('.play-all').click()"
     )
+    # The result may have played on to behind the part before it was marked.
+    user.page.wait_for_function(f"document.querySelector('.player .position').value < {0.62 * length}")
     while turns < 2:
         now = user.player.locator(".position").evaluate("e => Number(e.value)")
         turns += now < last
