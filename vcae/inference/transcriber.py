@@ -22,6 +22,15 @@ LONGEST = 10.0
 """Longest duration of an edited phone, in seconds."""
 
 
+CHANGE = 2.5
+"""Factor of the predicted change of the code.
+
+The writer predicts means over speech, which are closer to each other than the phones are. On 24 recordings of
+development speakers, a changed phone was read in 8, 29 and 33 % at factors of 1, 2.5 and 3.5, and 6, 9 and
+12 % of the other phones changed.
+"""
+
+
 class PhoneError(VcaeError):
     """Phones that cannot be spoken. The message is one line that names the phone and the reason."""
 
@@ -76,7 +85,7 @@ class Transcriber:
         prosody = prosody.unflatten(-1, (-1, stride))[:, take]  # (3, T, stride)
         voicing, energy = change[-2:].unsqueeze(-1)
         edited = torch.stack([prosody[0], (prosody[1] + voicing).clamp(0, 1), prosody[2] + energy])
-        moved = (content[:, take] + change[:-2])[None].to(self.converter.device)
+        moved = (content[:, take] + CHANGE * change[:-2])[None].to(self.converter.device)
         z = self.converter.autoencoder.bottleneck(moved).z[0].cpu()
         target = source_voice if voice is None else self.converter.guided(voice, source_voice)
         return self.converter.decode(z, edited.flatten(-2), target, source_f0=source_voice.f0)
