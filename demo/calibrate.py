@@ -10,7 +10,7 @@ the extra `eval`.
 
 import json
 import random
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -64,7 +64,7 @@ def main(corpora: Path, recordings: int = 12, conversions: int = 240, out: Path 
     for speaker, files in sorted(paths.items()):
         read_ones = (read(path, vc.sample_rate) for path in draw.sample(files, len(files)))
         fitting = (sound for sound in read_ones if SHORTEST <= sound.duration <= LONGEST)
-        sounds[speaker] = [sound for sound, _ in zip(fitting, range(recordings), strict=False)]
+        sounds[speaker] = list(islice(fitting, recordings))
     natural = {speaker: [codes(sound) for sound in each] for speaker, each in sounds.items()}
     same = [compare(a, b) for each in natural.values() for a, b in combinations(each, 2)]
     other = [

@@ -168,6 +168,17 @@ def status_line(text: Any) -> gr.HTML:
     return gr.HTML(text, elem_classes="status", js_on_load="element.setAttribute('role', 'status')")
 
 
+def tuning(studio: Studio, strength: str = "in %; 0 keeps the voice") -> tuple[gr.Slider, gr.Slider]:
+    """Pitch and strength, which change together on all tabs. strength: what its slider says of itself."""
+    sliders = (
+        gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher"),
+        gr.Slider(0, 100, 100, step=5, label="Strength", info=strength),
+    )
+    for role, slider in zip(("pitch", "strength"), sliders, strict=True):
+        studio.share(role, slider)
+    return sliders
+
+
 def heading(number: int | None, text: str) -> gr.HTML:
     """A heading of a part of a tab, with the number of its step."""
     return gr.HTML(f"<h2>{f'{number}. ' if number else ''}{text}</h2>")

@@ -216,8 +216,7 @@ class Session:
         """Train the first stage, validate with the second one's data, and record what it came to."""
         trainer = Trainer(stages[0], self.out, training, stages[1], Run(describe(self.recipe), **others))
         result = trainer.run()
-        if self.recipe.runs and result.finished and result.new_steps:
-            append_row(self.recipe.runs, self.recipe.name, trainer, result)
+        append_row(self.recipe.runs, self.recipe.name, trainer, result)
 
 
 def main(recipe: Recipe) -> None:

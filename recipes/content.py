@@ -20,15 +20,13 @@ from typing import Any
 
 import torch
 import tyro
+from taught import TaughtRecipe
 
-from vcae.cli.console import in_one_line, track
+from vcae.cli.console import in_one_line
 from vcae.inference.checkpoint import load, load_autoencoder, read_header
 from vcae.training.config import (
-    CodebookConfig,
     ContentStageConfig,
-    PhoneClassifierConfig,
     SamplerConfig,
-    SpeakerLabelsConfig,
     TrainConfig,
 )
 from vcae.training.data import Bank
@@ -37,25 +35,16 @@ from vcae.training.run import Run, phases_of
 from vcae.training.stages.content import ContentStage
 from vcae.training.student import ContentStudent, ContentStudentConfig
 from vcae.training.table import append_row
-from vcae.training.teachers import CamPlusPlus, WhisperEncoder, load_campplus, load_whisper
-from vcae.training.teachers.labels import Codebook, find_or_embed, find_or_label
+from vcae.training.teachers.labels import Codebook
 from vcae.training.teachers.phones import fit_phones, pseudo_labels
 from vcae.training.teachers.sampler import ContentSampler
 from vcae.training.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TaughtRecipe):
     """All settings; the defaults are for one CPU core with bfloat16."""
 
-    train: Path
-    """Bank of speech to train on."""
-    validation: Path
-    """Bank of other speakers."""
-    whisper: tuple[Path, ...]
-    """Weights of Whisper base: a file, or its parts in order."""
-    campplus: Path
-    """Weights of CAM++."""
     out: Path = Path("runs/content")
     """Folder of checkpoint and product."""
     start: Path | None = None
@@ -65,12 +54,7 @@ class Recipe:
     """content.safetensors of more look-ahead, whose code is another target; default: none."""
     pseudo_labels: bool = True
     """Fill in phones where there is no text."""
-    runs: Path | None = Path(__file__).parent / "runs.tsv"
-    """Table to which a finished run appends a row; None: no row."""
 
-    codebook: CodebookConfig = field(default_factory=CodebookConfig)
-    phones: PhoneClassifierConfig = field(default_factory=PhoneClassifierConfig)
-    speakers: SpeakerLabelsConfig = field(default_factory=SpeakerLabelsConfig)
     student: ContentStudentConfig = field(default_factory=ContentStudentConfig)
     stage: ContentStageConfig = field(default_factory=ContentStageConfig)
     sampler: SamplerConfig = field(
@@ -98,8 +82,7 @@ def main(recipe: Recipe) -> None:
     stages = [ContentStage(model, each, recipe.stage, guide) for each in (train, validation)]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
-    if recipe.runs and result.finished and result.new_steps:
-        append_row(recipe.runs, "content", trainer, result)
+    append_row(recipe.runs, "content", trainer, result)
 
 
 def student(recipe: Recipe) -> ContentStudent:
@@ -111,11 +94,10 @@ def student(recipe: Recipe) -> ContentStudent:
     if read_header(recipe.start).kind == ContentStudent.__name__:
         before = load(recipe.start, ContentStudent, ContentStudentConfig)
         model = ContentStudent(replace(before.config, delay=config.delay, bottleneck=config.bottleneck))
-        same = before.config.bottleneck == config.bottleneck
-        model.load_state_dict(
-            {n: t for n, t in before.state_dict().items() if same or not n.startswith("bottleneck.")},
-            strict=same,
-        )
+        model.encoder.load_state_dict(before.encoder.state_dict())
+        model.head.load_state_dict(before.head.state_dict())
+        if before.config.bottleneck == config.bottleneck:
+            model.bottleneck.load_state_dict(before.bottleneck.state_dict())
         return model
     autoencoder = load_autoencoder(recipe.start)
     whole = autoencoder.config
@@ -144,16 +126,13 @@ def sampler(recipe: Recipe, path: Path, codebook: Codebook | None = None) -> tup
     device = fabric_of().device
     bank = Bank.load(path).to(device)
 
-    def whisper() -> WhisperEncoder:
-        return load_whisper(*recipe.whisper).to(device)
-
-    def campplus() -> CamPlusPlus:
-        return load_campplus(recipe.campplus).to(device)
-
-    content, speakers = (path.with_name(f"{n}-{path.stem}.safetensors") for n in ("content", "speakers"))
-    labels = find_or_label(content, bank, recipe.codebook, whisper, codebook, track)
-    # One embedding for all speeds: perturbed sources of any speed have another pitch and envelope anyway.
-    embeddings = find_or_embed(speakers, bank, campplus, (1.0,), recipe.speakers, track)
+    labels, embeddings = recipe.labels(
+        path,
+        bank,
+        lambda: recipe.load_whisper().to(device),
+        lambda: recipe.load_campplus().to(device),
+        codebook,
+    )
     phones = bank.phones.cpu()
     if recipe.pseudo_labels and codebook is None and (phones >= 0).any():
         phones = pseudo_labels(fit_phones(labels, phones, recipe.phones), labels, phones)
@@ -164,11 +143,7 @@ def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
     names = ("train", "validation", "start", "guide", "pseudo_labels", "codebook", "phones", "speakers")
     settings: dict[str, Any] = {"name": "content", **{name: getattr(recipe, name) for name in names}}
-    teachers = [
-        {"stage": "Whisper", "files": [path.name for path in recipe.whisper]},
-        {"stage": "CAM++", "files": [recipe.campplus.name]},
-    ]
-    return Run(settings, phases_of(recipe.start) if recipe.start else [], teachers)
+    return Run(settings, phases_of(recipe.start) if recipe.start else [], recipe.teachers)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ of the run. Files in that list are left out. The list may be edited; a run that 
 """
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,16 +34,16 @@ class DoctorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusRecipe(bundled.Recipe):
+class CorpusRecipe(bundled.Recipe, ABC):
     """All settings; the defaults are for an H100."""
 
     corpora: Path
     """Folder of the corpus."""
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
 
+    @abstractmethod
     def read(self) -> list[Utterance]:
         """All recordings of the corpus. Raises CorpusError."""
-        raise NotImplementedError
 
     def speech(self, out: Path) -> list[Utterance]:
         """The recordings that the doctor's list leaves. Raises VcaeError if training would not start."""

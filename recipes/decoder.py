@@ -18,21 +18,18 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from torch import Tensor
+from taught import TaughtRecipe, beside
 
 from vcae.cli.console import in_one_line, track
 from vcae.inference.checkpoint import BUNDLED, load, load_autoencoder, read_header, save_without_speaker
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.config import (
     CONTENT,
-    CodebookConfig,
     DecoderLossWeights,
     DecoderMilestones,
     DecoderStageConfig,
     FrontEndFitConfig,
-    PhoneClassifierConfig,
     SamplerConfig,
-    SpeakerLabelsConfig,
     TrainConfig,
 )
 from vcae.training.data import Bank, Sampler
@@ -41,26 +38,16 @@ from vcae.training.run import Run, phases_of
 from vcae.training.stages.decoder import DecoderStage
 from vcae.training.student import ContentStudent, ContentStudentConfig
 from vcae.training.table import append_row
-from vcae.training.teachers import load_campplus, load_whisper
 from vcae.training.teachers.front_ends import FrontEndConfig, find_or_fit
-from vcae.training.teachers.labels import find_or_embed, find_or_label
 from vcae.training.teachers.perceptual import SpeakerPerception, WhisperRecogniser
 from vcae.training.teachers.phones import fit_phones
 from vcae.training.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TaughtRecipe):
     """All settings; the defaults are for one CPU core with bfloat16."""
 
-    train: Path
-    """Bank of speech to train on."""
-    validation: Path
-    """Bank of other speakers."""
-    whisper: tuple[Path, ...]
-    """Weights of Whisper base: a file, or its parts in order."""
-    campplus: Path
-    """Weights of CAM++."""
     content: Path
     """content.safetensors, the content encoder, of the same sizes as that of `start`."""
     start: Path
@@ -69,12 +56,7 @@ class Recipe:
     """Folder of checkpoint and product."""
     bundle: Literal["studio", "live"] | None = None
     """At the end, write the autoencoder into the package, as this model."""
-    runs: Path | None = Path(__file__).parent / "runs.tsv"
-    """Table to which a finished run appends a row; None: no row."""
 
-    codebook: CodebookConfig = field(default_factory=CodebookConfig)
-    phones: PhoneClassifierConfig = field(default_factory=PhoneClassifierConfig)
-    speakers: SpeakerLabelsConfig = field(default_factory=SpeakerLabelsConfig)
     front_ends: FrontEndFitConfig = field(default_factory=FrontEndFitConfig)
     stage: DecoderStageConfig = field(
         default_factory=lambda: DecoderStageConfig(
@@ -127,8 +109,7 @@ def main(recipe: Recipe) -> None:
     stages = [DecoderStage(model, each, recogniser, [judge], recipe.stage) for each in samplers]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
-    if recipe.runs and result.finished and result.new_steps:
-        append_row(recipe.runs, "decoder", trainer, result)
+    append_row(recipe.runs, "decoder", trainer, result)
     if recipe.bundle and result.finished:
         product = recipe.out / "decoder.safetensors"
         notes = read_header(product).notes
@@ -137,23 +118,20 @@ def main(recipe: Recipe) -> None:
 
 def autoencoder(recipe: Recipe) -> Autoencoder:
     """The autoencoder as training starts. Raises CheckpointError, and RuntimeError for other sizes."""
-    before, student = (
-        load_autoencoder(recipe.start),
-        load(recipe.content, ContentStudent, ContentStudentConfig),
+    before = load_autoencoder(recipe.start)
+    student = load(recipe.content, ContentStudent, ContentStudentConfig)
+    model = Autoencoder(
+        replace(
+            before.config,
+            delay=student.config.delay,
+            prosody_look_ahead=before.prosody.look_ahead,
+            bottleneck=student.config.bottleneck,
+        )
     )
-    look_ahead = before.prosody.look_ahead
-    config = replace(
-        before.config,
-        delay=student.config.delay,
-        prosody_look_ahead=look_ahead,
-        bottleneck=student.config.bottleneck,
-    )
-    model = Autoencoder(config)
-    model.load_state_dict(
-        {n: t for n, t in before.state_dict().items() if not n.startswith("bottleneck.")}, strict=False
-    )
-    model.bottleneck.load_state_dict(student.bottleneck.state_dict())
     model.content.load_state_dict(student.encoder.state_dict())
+    model.bottleneck.load_state_dict(student.bottleneck.state_dict())
+    for part in ("prosody", "speaker", "decoder"):
+        getattr(model, part).load_state_dict(getattr(before, part).state_dict())
     return model
 
 
@@ -163,19 +141,12 @@ def teachers(recipe: Recipe, bank: Bank) -> tuple[WhisperRecogniser, SpeakerPerc
     Raises VcaeError.
     """
     device, path = bank.samples.device, recipe.train
-    whisper, campplus = load_whisper(*recipe.whisper).to(device), load_campplus(recipe.campplus).to(device)
-
-    def beside(name: str) -> Path:
-        return path.with_name(f"{name}-{path.stem}.safetensors")
-
-    labels = find_or_label(beside("content"), bank, recipe.codebook, lambda: whisper, track=track)
-    embeddings: Tensor = find_or_embed(
-        beside("speakers"), bank, lambda: campplus, (1.0,), recipe.speakers, track
-    )
+    whisper, campplus = recipe.load_whisper().to(device), recipe.load_campplus().to(device)
+    labels, embeddings = recipe.labels(path, bank, lambda: whisper, lambda: campplus)
     phones = fit_phones(labels, bank.phones.cpu(), recipe.phones)
     crops = Sampler(bank, replace(recipe.sampler, seconds=1.28, reference_seconds=0.04))
     front_ends = [
-        find_or_fit(beside(kind), FrontEndConfig(kind), crops, recipe.front_ends, track)
+        find_or_fit(beside(path, kind), FrontEndConfig(kind), crops, recipe.front_ends, track)
         for kind in ("whisper", "campplus")
     ]
     recogniser = WhisperRecogniser(front_ends[0], whisper, labels.codebook, phones)
@@ -187,9 +158,7 @@ def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
     names = ("train", "validation", "content", "start", "codebook", "phones", "speakers", "front_ends")
     settings: dict[str, Any] = {"name": "decoder", **{name: getattr(recipe, name) for name in names}}
-    named = [{"stage": "Whisper", "files": [path.name for path in recipe.whisper]}]
-    named.append({"stage": "CAM++", "files": [recipe.campplus.name]})
-    return Run(settings, [*phases_of(recipe.start), *phases_of(recipe.content)], named)
+    return Run(settings, [*phases_of(recipe.start), *phases_of(recipe.content)], recipe.teachers)
 
 
 if __name__ == "__main__":

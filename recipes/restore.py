@@ -121,8 +121,7 @@ def main(recipe: Recipe) -> None:
     ]
     trainer = Trainer(stages[0], out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
-    if recipe.runs and result.finished and result.new_steps:
-        append_row(recipe.runs, "restore", trainer, result)
+    append_row(recipe.runs, "restore", trainer, result)
 
 
 def speech(recipe: Recipe, out: Path) -> list[Sampler]:

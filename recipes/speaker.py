@@ -87,8 +87,7 @@ def main(recipe: Recipe) -> None:
     stages = [SpeakerStage(model, each, recipe.stage) for each in (train, validation)]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
-    if recipe.runs and result.finished and result.new_steps:
-        append_row(recipe.runs, "speaker", trainer, result)
+    append_row(recipe.runs, "speaker", trainer, result)
 
 
 def describe(recipe: Recipe) -> Run:

@@ -3,33 +3,11 @@
 from pathlib import Path
 
 import torch
-from conftest import vowel
+from banks import PITCHES, hum_bank
 from safetensors.torch import save_file
 
-from vcae.training.data import Bank
 from vcae.training.teachers import CamPlusPlus, WhisperEncoder
 from vcae.training.teachers.whisper import WhisperConfig
-
-
-def small_bank(path: Path, pitches: tuple[float, ...]) -> Path:
-    """A bank of speakers of one second each, the first with phones."""
-    size = 16_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    phones = torch.arange(len(wav) // 320) % 40
-    phones[50:] = -1
-    made = Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=phones.to(torch.int8),
-        starts=torch.arange(len(pitches) + 1) * size,
-        speakers=torch.arange(len(pitches)),
-        labelled=torch.ones(len(pitches), dtype=torch.bool),
-        speaker_names=[f"test/{p}" for p in pitches],
-        ids=[str(p) for p in pitches],
-        texts=[None] * len(pitches),
-    )
-    made.save(path)
-    return path
 
 
 def write_teachers(folder: Path) -> tuple[Path, Path]:
@@ -64,5 +42,9 @@ def write_teachers(folder: Path) -> tuple[Path, Path]:
 
 def write_banks(folder: Path) -> tuple[Path, Path]:
     """Write a bank of three speakers to train on, and one of two to validate with."""
-    train = small_bank(folder / "train.bank", (110.0, 170.0, 230.0))
-    return train, small_bank(folder / "validation.bank", (140.0, 200.0))
+    train, validation = folder / "train.bank", folder / "validation.bank"
+    for path, pitches in ((train, PITCHES), (validation, (140.0, 200.0))):
+        phones = torch.arange(50 * len(pitches)) % 40
+        phones[50:] = -1  # only the first speaker has phones
+        hum_bank(pitches, seconds=1, phones=phones).save(path)
+    return train, validation

@@ -12,7 +12,7 @@ import gradio as gr
 from vcae import Audio, Converter, VcaeError, Voice, audio
 
 from ..likeness import calibrated_for, heard, likeness
-from ..studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, heading, named, status_line, title, told
+from ..studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, heading, named, status_line, title, told, tuning
 from ..widgets import pictures
 from ..widgets.picker import Chosen, Own, chosen, picker
 from ..widgets.player import Track, player
@@ -86,8 +86,7 @@ def tab(studio: Studio) -> None:
                 result = gr.HTML(elem_id="result")
                 alike = gr.HTML(elem_id="alike")
         with gr.Row(elem_classes="tuning"):
-            pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
-            strength = gr.Slider(0, 100, 100, step=5, label="Strength", info="in %; 0 keeps the voice")
+            pitch, strength = tuning(studio)
             second = gr.Dropdown(
                 others([]), value=NOBODY, label="Mix in", info="a second voice", filterable=False
             )
@@ -105,8 +104,8 @@ def tab(studio: Studio) -> None:
             remove = gr.Button("Remove", size="sm", min_width=90, scale=0)
         picture = gr.HTML()
 
-    for role, component in {"pitch": pitch, "strength": strength, "second": second, "share": share}.items():
-        studio.share(role, component)
+    studio.share("second", second)
+    studio.share("share", share)
     studio.source, studio.presets = source, preset
     settings = [source, voice, second, share, pitch, strength]
     outputs = [stop, status, result, alike, picture]

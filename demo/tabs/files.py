@@ -12,7 +12,18 @@ import gradio as gr
 from vcae import Audio, VcaeError, audio
 
 from .. import formats
-from ..studio import MAX_SOURCE, MAX_UPLOAD, RefusedError, Studio, heading, named, status_line, title, told
+from ..studio import (
+    MAX_SOURCE,
+    MAX_UPLOAD,
+    RefusedError,
+    Studio,
+    heading,
+    named,
+    status_line,
+    title,
+    told,
+    tuning,
+)
 from ..widgets.picker import Own, chosen, picker
 from ..widgets.player import FORMATS
 
@@ -50,10 +61,7 @@ def tab(studio: Studio) -> None:
                 result = gr.HTML(elem_id="batch")
                 lines = gr.HTML(elem_id="progress")
         with gr.Row(elem_classes="tuning"):
-            pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
-            strength = gr.Slider(0, 100, 100, step=5, label="Strength", info="in %; 0 keeps the voice")
-    studio.share("pitch", pitch)
-    studio.share("strength", strength)
+            pitch, strength = tuning(studio)
     cancelled: set[str | None] = set()  # sessions whose visitor pressed Cancel
 
     def run(

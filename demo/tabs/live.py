@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from vcae import Stream, VcaeError
 
-from ..studio import RefusedError, Studio, heading, status_line, told
+from ..studio import RefusedError, Studio, heading, status_line, told, tuning
 from ..widgets.picker import ADD, Own, chosen, picker
 
 SEATS = 2  # number of simultaneous users; a laptop cannot serve more in real time
@@ -58,12 +58,8 @@ def tab(studio: Studio) -> None:
         with gr.Column(min_width=300):
             heading(2, "Whose voice")
             voice = picker(studio)
-            pitch = gr.Slider(-12, 12, 0, step=1, label="Pitch", info="semitones lower or higher")
-            strength = gr.Slider(
-                *(0, 100, 100),
-                step=5,
-                label="Strength",
-                info="in %; below 100 it works once your voice is known, after some seconds",
+            pitch, strength = tuning(
+                studio, "in %; below 100 it works once your voice is known, after some seconds"
             )
             gr.HTML(
                 "<p class='hint'>Voice, pitch and strength can be changed while you speak. The delay is "
@@ -74,8 +70,6 @@ def tab(studio: Studio) -> None:
         rate, ticket = gr.Number(visible=False), gr.Textbox(visible=False)
         # The end of a session, however it comes, arrives as a click on this button.
         ended = gr.Button(elem_id="live-ended", visible="hidden")
-    studio.share("pitch", pitch)
-    studio.share("strength", strength)
 
     def begin(rate: float | None, voice: str, pitch: float, strength: float, own: Own | None) -> Any:
         if not rate:  # no microphone: the page shows the reason

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, noise, seeded, vowel
+from banks import hum_bank, some_phones
+from conftest import TINY, noise, seeded
 from torch.nn import functional as F
 
 from vcae.files import TensorFileError
@@ -33,21 +34,7 @@ def on_the_cpu(monkeypatch):
 
 
 def bank() -> Bank:
-    """Three speakers of one second each."""
-    pitches, size = (110.0, 170.0, 230.0), 16_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    phones = torch.arange(len(wav) // 320) % 40
-    return Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=phones.where(phones > 10, -1).to(torch.int8),
-        starts=torch.arange(4) * size,
-        speakers=torch.arange(3),
-        labelled=torch.ones(3, dtype=torch.bool),
-        speaker_names=["test/0", "test/1", "test/2"],
-        ids=["0", "1", "2"],
-        texts=[None] * 3,
-    )
+    return hum_bank(seconds=1, phones=some_phones(3))
 
 
 def labels() -> ContentLabels:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import vowel
 from safetensors.torch import save_file
+from tiny_teachers import write_banks
 
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import load
 from vcae.model.config import SpeakerConfig
 from vcae.model.speaker import SpeakerEncoder
 from vcae.training.config import SpeakerLabelsConfig, SpeakerSamplerConfig, TrainConfig
-from vcae.training.data import Bank
 from vcae.training.run import phases_of
 from vcae.training.teachers import CamPlusPlus
 
@@ -29,31 +28,13 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def bank(path: Path, pitches: tuple[float, ...]) -> Path:
-    """A bank of speakers of one second each."""
-    size = 16_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    made = Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=torch.full((len(wav) // 320,), -1, dtype=torch.int8),
-        starts=torch.arange(len(pitches) + 1) * size,
-        speakers=torch.arange(len(pitches)),
-        labelled=torch.ones(len(pitches), dtype=torch.bool),
-        speaker_names=[f"test/{p}" for p in pitches],
-        ids=[str(p) for p in pitches],
-        texts=[None] * len(pitches),
-    )
-    made.save(path)
-    return path
-
-
 def test_the_recipe_trains_and_starts_from_its_own_product(tmp_path):
     torch.manual_seed(0)
+    train, validation = write_banks(tmp_path)
     save_file(CamPlusPlus().state_dict(), tmp_path / "campplus.safetensors")
     recipe = speaker.Recipe(
-        train=bank(tmp_path / "train.bank", (110.0, 170.0, 230.0)),
-        validation=bank(tmp_path / "validation.bank", (140.0, 200.0)),
+        train=train,
+        validation=validation,
         campplus=tmp_path / "campplus.safetensors",
         out=tmp_path / "out",
         runs=tmp_path / "runs.tsv",

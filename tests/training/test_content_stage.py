@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, noise, seeded, vowel
+from banks import hum_bank, some_phones
+from conftest import TINY, noise, seeded
 from torch.nn import functional as F
 
 from vcae.files import load_tensors
@@ -34,21 +35,7 @@ def on_the_cpu(monkeypatch):
 
 
 def bank() -> Bank:
-    """Three speakers of two seconds each."""
-    pitches, size = (110.0, 170.0, 230.0), 32_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    phones = torch.arange(len(wav) // 320) % 40
-    return Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=phones.where(phones > 10, -1).to(torch.int8),
-        starts=torch.arange(4) * size,
-        speakers=torch.arange(3),
-        labelled=torch.tensor([True, False, False]),
-        speaker_names=["test/0", "test/1", "test/2"],
-        ids=["0", "1", "2"],
-        texts=[None] * 3,
-    )
+    return hum_bank(phones=some_phones(6), labelled=[True, False, False])
 
 
 def labels() -> ContentLabels:

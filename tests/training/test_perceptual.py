@@ -4,14 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import TINY, noise, seeded, vowel
+from banks import hum_bank
+from conftest import TINY, noise, seeded
 
 from vcae.inference.checkpoint import load, save
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import PRESETS, MelConfig
 from vcae.model.mel import LogMel
 from vcae.training.config import FrontEndFitConfig, HeadsConfig, PhoneClassifierConfig, SamplerConfig
-from vcae.training.data import Bank, Sampler
+from vcae.training.data import Sampler
 from vcae.training.heads import EncoderHeads
 from vcae.training.stages.autoencoder import AutoencoderStage
 from vcae.training.stages.base import Phase
@@ -27,21 +28,7 @@ KINDS = {"whisper": WhisperMel, "campplus": KaldiFilterBank}
 
 
 def sampler() -> Sampler:
-    """Three speakers of two seconds each."""
-    pitches, size = (110.0, 170.0, 230.0), 32_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    bank = Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=torch.full((len(wav) // 320,), -1, dtype=torch.int8),
-        starts=torch.arange(4) * size,
-        speakers=torch.arange(3),
-        labelled=torch.ones(3, dtype=torch.bool),
-        speaker_names=["test/0", "test/1", "test/2"],
-        ids=["0", "1", "2"],
-        texts=[None] * 3,
-    )
-    return Sampler(bank, SamplerConfig(4, 0.4, 0.2, speeds=(1.0, 1.1), at_most=()))
+    return Sampler(hum_bank(), SamplerConfig(4, 0.4, 0.2, speeds=(1.0, 1.1), at_most=()))
 
 
 def recogniser() -> WhisperRecogniser:

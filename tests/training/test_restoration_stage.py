@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import TINY, seeded, vowel
+from banks import hum_bank
+from conftest import TINY, seeded
 
 from vcae.inference.checkpoint import load
 from vcae.model.prosody import ProsodyEncoder
@@ -17,7 +18,7 @@ from vcae.training.config import (
     SamplerConfig,
     TrainConfig,
 )
-from vcae.training.data import Bank, Sampler
+from vcae.training.data import Sampler
 from vcae.training.stages.base import Phase
 from vcae.training.stages.restoration import RestorationSampler, RestorationStage
 from vcae.training.trainer import Trainer
@@ -31,26 +32,9 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def bank() -> Bank:
-    """Three speakers of two seconds each, without labels."""
-    size = 32_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in (110.0, 170.0, 230.0)])
-    return Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.zeros(len(wav) // 160, dtype=torch.half),
-        phones=torch.full((len(wav) // 320,), -1, dtype=torch.int8),
-        starts=torch.arange(4) * size,
-        speakers=torch.arange(3),
-        labelled=torch.ones(3, dtype=torch.bool),
-        speaker_names=["test/0", "test/1", "test/2"],
-        ids=["0", "1", "2"],
-        texts=[None] * 3,
-    )
-
-
 def stage(config: RestorationStageConfig | None = None) -> RestorationStage:
     torch.manual_seed(0)
-    sampler = Sampler(bank(), SamplerConfig(4, 0.6, 0.04, speeds=(1.0, 1.1), at_most=()))
+    sampler = Sampler(hum_bank(), SamplerConfig(4, 0.6, 0.04, speeds=(1.0, 1.1), at_most=()))
     labeller = seeded(ProsodyEncoder, TINY.mel)
     return RestorationStage(Restorer(SMALL), RestorationSampler(sampler, sampler), labeller, config)
 

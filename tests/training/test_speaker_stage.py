@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from banks import hum_bank
 from conftest import noise, seeded, vowel
 from torch import nn
 from torch.nn import functional as F
@@ -36,20 +37,8 @@ class MeanSpectrum(nn.Module):
 
 
 def bank() -> Bank:
-    """Three speakers of two seconds each, the last without a name."""
-    pitches, size = (110.0, 170.0, 230.0), 32_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    return Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=torch.full((len(wav) // 320,), -1, dtype=torch.int8),
-        starts=torch.arange(4) * size,
-        speakers=torch.arange(3),
-        labelled=torch.tensor([True, True, False]),
-        speaker_names=["test/0", "test/1", "test/2"],
-        ids=["0", "1", "2"],
-        texts=[None] * 3,
-    )
+    """The last of the three speakers has no name."""
+    return hum_bank(labelled=[True, True, False])
 
 
 def sampler(teacher: nn.Module | None = None, **options) -> SpeakerSampler:

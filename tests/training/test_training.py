@@ -16,7 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY, TINY_VOCODER, seeded, vowel
+from banks import hum_bank, some_phones
+from conftest import TINY, TINY_VOCODER, seeded
 
 import vcae
 import vcae.files
@@ -55,21 +56,9 @@ HERE = Path(__file__).parent
 
 
 def small_bank() -> Bank:
-    """Three speakers who hum for two seconds each, with a text and with phones for some frames."""
-    pitches, size = (110.0, 170.0, 230.0), 32_000
-    wav = torch.cat([vowel(p, size)[0, 0] for p in pitches])
-    phones = torch.arange(len(wav) // 320) % 40
-    return Bank(
-        samples=(32767 * wav).to(torch.int16),
-        f0=torch.tensor(pitches).repeat_interleave(size // 160).half(),
-        phones=phones.where(phones > 10, -1).to(torch.int8),
-        starts=torch.arange(4) * size,
-        speakers=torch.arange(3),
-        labelled=torch.tensor([True, True, False]),
-        speaker_names=["test/0", "test/1", "test/2"],
-        ids=["0", "1", "2"],
-        texts=["hello there", "a cat", None],
-    )
+    """Two of the three speakers have a name and a text, and some frames a phone."""
+    texts = ["hello there", "a cat", None]
+    return hum_bank(phones=some_phones(6), labelled=[True, True, False], texts=texts)
 
 
 def sampler(device: torch.device = CPU) -> Sampler:

@@ -46,10 +46,15 @@ Jobs = Annotated[int, arg(help="recordings converted at a time")]
 
 def load_converter(model: str, device: str) -> Converter:
     """Load a model to a device. Raises VcaeError."""
+    check_device(device)
+    return load(model, device)
+
+
+def check_device(device: str) -> None:
+    """Raise VcaeError if a device is not available."""
     import torch
 
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError):
         raise VcaeError(f"device '{device}' is not available; use --device cpu") from None
-    return load(model, device)

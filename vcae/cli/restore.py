@@ -6,8 +6,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Sources
-from vcae.errors import VcaeError
+from vcae.cli.options import Device, Sources, check_device
 from vcae.model.restorer import Task
 from vcae.progress import Progress
 
@@ -56,14 +55,9 @@ def _restore(
     pitch: float | None = None,
 ) -> None:
     plan = paths.outputs(sources, out)
-    import torch
-
     from vcae.uses.restore import load
 
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError):
-        raise VcaeError(f"device '{device}' is not available; use --device cpu") from None
+    check_device(device)
     restorer = load(model, device)
 
     def restore_one(source: Path, path: Path, progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypedDict, Unpack
 
@@ -106,8 +106,6 @@ class Converter:
         self.step = self.alignment.step
         """Samples per frame of the content code."""
         self.block = max(1, round(block_seconds * self.sample_rate / self.step)) * self.step
-        self.fingerprint = fingerprint(autoencoder, vocoder)
-        """Hash of all weights."""
         self.made_by = fingerprint(autoencoder.speaker)
         """Hash of the speaker encoder: voices can be used with models of the same hash."""
         self._make_stream = partial(Stream, self.engine, longest=self.block)
@@ -116,6 +114,11 @@ class Converter:
             # depend on the size of the blocks.
             self.log_mel.double()
             self.autoencoder.prosody.double()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all weights. Only outputs and evaluations need it."""
+        return fingerprint(self.autoencoder, self.vocoder)
 
     def convert(
         self, source: Source, voice: Reference, pitch_shift: float = 0.0, strength: float = 1.0

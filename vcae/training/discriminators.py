@@ -18,6 +18,15 @@ def _convolutions(layers: Sequence[tuple[int, int, tuple[int, int], tuple[int, i
     )
 
 
+def _features(layers: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    """The output of each layer, activated."""
+    found: list[Tensor] = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), 0.1)
+        found.append(x)
+    return found
+
+
 class MelDiscriminator(nn.Module):
     """Scores patches of a mel, given the speaker (projection discriminator, Miyato and Koyama, 2018).
 
@@ -40,11 +49,8 @@ class MelDiscriminator(nn.Module):
 
     def forward(self, mel: Tensor, speaker: Tensor) -> Scores:
         """(B, n_mels, T), (B, E) -> scores and features."""
-        x = mel.unsqueeze(1)  # (B, 1, n_mels, T)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.1)
-            features.append(x)
+        features = _features(self.layers, mel.unsqueeze(1))
+        x = features[-1]  # (B, 4 channels, bands, frames)
         projection = (x * self.speaker(speaker)[:, :, None, None]).sum(1, keepdim=True) / x.shape[1] ** 0.5
         return [(self.score(x) + projection).flatten(1)], features
 
@@ -74,7 +80,8 @@ class SpectrumDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor) -> Scores:
         """(B, 1, N) -> scores and features."""
-        scores, features = [], []
+        scores: list[Tensor] = []
+        features: list[Tensor] = []
         for size, layers, score in zip(self.sizes, self.stacks, self.scores, strict=True):
             window = torch.hann_window(size, device=wav.device)
             with torch.autocast(wav.device.type, enabled=False):
@@ -84,10 +91,8 @@ class SpectrumDiscriminator(nn.Module):
             # Compressed magnitudes, so that loud vowels do not hide the rest.
             spectrum = spectrum * (magnitude(spectrum) + 1e-3) ** -0.6
             x = torch.stack([spectrum.real, spectrum.imag], dim=1)  # (B, 2, bins, frames)
-            for layer in layers:  # type: ignore[attr-defined]
-                x = F.leaky_relu(layer(x), 0.1)
-                features.append(x)
-            scores.append(score(x).flatten(1))
+            features += _features(layers, x)  # type: ignore[arg-type]
+            scores.append(score(features[-1]).flatten(1))
         return scores, features
 
 
@@ -117,14 +122,13 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor) -> Scores:
         """(B, 1, N) -> scores and features."""
-        scores, features = [], []
+        scores: list[Tensor] = []
+        features: list[Tensor] = []
         for period, layers, score in zip(self.periods, self.stacks, self.scores, strict=True):
             whole = wav.shape[-1] // period * period
             x = wav[..., :whole].unflatten(-1, (-1, period))  # (B, 1, N / period, period)
-            for layer in layers:  # type: ignore[attr-defined]
-                x = F.leaky_relu(layer(x), 0.1)
-                features.append(x)
-            scores.append(score(x).flatten(1))
+            features += _features(layers, x)  # type: ignore[arg-type]
+            scores.append(score(features[-1]).flatten(1))
         return scores, features
 
 

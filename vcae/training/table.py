@@ -9,11 +9,14 @@ from vcae.training.trainer import Result, Trainer
 COLUMNS = (*("date", "recipe", "stage", "steps", "hours", "minutes", "device", "git", "validation", "out"),)
 
 
-def append_row(table: Path, recipe: str, trainer: Trainer, result: Result) -> None:
+def append_row(table: Path | None, recipe: str, trainer: Trainer, result: Result) -> None:
     """Append a row to a table with tabs, and begin it with a head if it is new.
 
-    hours: of speech. validation: losses after the last step.
+    Nothing is appended without a table, for a run that was stopped, and for one that made no step. hours: of
+    speech. validation: losses after the last step.
     """
+    if not (table and result.finished and result.new_steps):
+        return
     losses = " ".join(f"{name}={value:.4g}" for name, value in result.validation.items())
     row = (
         datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -77,15 +77,16 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         self.model.requires_grad_(False)
         self.model.decoder.requires_grad_(True)
         self.model.speaker.requires_grad_(c.train_speaker)
-        self.first_speaker = copy.deepcopy(model.speaker).requires_grad_(False)
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
         self.recogniser = recogniser.requires_grad_(False)
         self.judges = nn.ModuleList(judges).requires_grad_(False)
         # Even if it is trained, the speaker encoder is in eval mode, so that its running mean stays.
-        encoders = (model.content, model.prosody, model.speaker, self.first_speaker)
-        self.frozen = (*encoders, self.recogniser, self.judges)
+        self.frozen = (model.content, model.prosody, model.speaker, self.recogniser, self.judges)
+        if c.train_speaker:
+            self.first_speaker = copy.deepcopy(model.speaker).requires_grad_(False)
+            self.frozen += (self.first_speaker,)
         self.discriminator = MelDiscriminator(model.config.speaker_dim, c.discriminator_channels)
         self.milestones = asdict(c.milestones)
         self.loss_weights = asdict(c.loss_weights)
