@@ -8,7 +8,8 @@
     if (sounding && sounding !== sound) sounding.pause();
     sounding = sound;
   };
-  document.addEventListener("play", (event) => alone(event.target), true);
+  // The event arrives late: what was paused again by then must not silence what plays now.
+  document.addEventListener("play", (event) => event.target.paused || alone(event.target), true);
   // Gradio's players are not in the document, so that their events do not arrive above.
   const play = HTMLMediaElement.prototype.play;
   HTMLMediaElement.prototype.play = function () {
