@@ -119,6 +119,12 @@ def test_a_bad_file_is_left_out(run, recordings):
     assert "silent.wav: is silent" in err and "text.wav: " in err
 
 
+def test_a_missing_file_does_not_stop_the_others(run):
+    code, out, err = run("transcribe", "gone.wav", SOURCE)
+    assert code == 1 and len(out.splitlines()) == 1
+    assert "gone.wav: no such file" in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -124,18 +124,16 @@ def _phone(entry: dict[str, Any]) -> Phone:
 def _plan(files: tuple[Path, ...], out: Path | None, suffix: str) -> list[tuple[Path, Path]]:
     """Pairs of recording and output file, whose folder exists. Raises VcaeError."""
     plan: dict[Path, Path] = {}  # from output to recording
-    for file in paths.unique(files):
-        for path in paths.audio_in(file):
-            if out is None:
-                plan[path] = path
-                continue
-            name = path.relative_to(file) if file.is_dir() else Path(path.name)
-            written = out / name.with_suffix(suffix)
-            if written in plan:
-                raise VcaeError(
-                    f"{written}: is the output for both {plan[written]} and {path}; read them separately"
-                )
-            plan[written] = path
+    for path, name in paths.recordings(files):
+        if out is None:
+            plan[path] = path
+            continue
+        written = out / name.with_suffix(suffix)
+        if written in plan:
+            raise VcaeError(
+                f"{written}: is the output for both {plan[written]} and {path}; read them separately"
+            )
+        plan[written] = path
     for folder in {written.parent for written in plan} if out else ():
         try:
             folder.mkdir(parents=True, exist_ok=True)
