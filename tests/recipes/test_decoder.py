@@ -98,6 +98,17 @@ def test_the_speaker_encoder_can_be_trained_too(recipe):
     assert "timbre.weight" in moved and "centre.running_mean" not in moved
 
 
+def test_the_content_encoder_can_be_trained_too(recipe):
+    decoder.main(dataclasses.replace(recipe, stage=dataclasses.replace(recipe.stage, train_content=True)))
+    model, before = load_autoencoder(recipe.out / "decoder.safetensors"), decoder.autoencoder(recipe)
+    parts = ("content", "prosody", "speaker", "decoder")
+    states = {part: (getattr(model, part).state_dict(), getattr(before, part).state_dict()) for part in parts}
+    moved = {
+        part for part, (now, then) in states.items() if any(not torch.equal(now[n], then[n]) for n in then)
+    }
+    assert moved == {"content", "decoder"}
+
+
 def test_a_model_with_another_speaker_encoder_is_not_bundled_beside_it(recipe, tmp_path):
     other = seeded(Autoencoder, TINY)
     torch.nn.init.ones_(other.speaker.timbre.weight)

@@ -730,8 +730,9 @@ def test_losses_and_milestones_are_those_of_the_configuration(finished):
     stage = finished[0].stage
     config = stage.configs["stage"]
     expected = dataclasses.asdict(config.loss_weights)
-    if not getattr(config, "train_speaker", False):
-        expected.pop("speaker_drift", None)  # a loss that only a trained speaker encoder has
+    for trained, drift in (("train_speaker", "speaker_drift"), ("train_content", "code_drift")):
+        if not getattr(config, trained, False):
+            expected.pop(drift, None)  # a loss that only a trained encoder has
     assert stage.loss_weights == expected
     assert stage.milestones == (dataclasses.asdict(config.milestones) if stage.milestones else {})
 

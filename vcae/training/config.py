@@ -454,6 +454,8 @@ class DecoderLossWeights:
     """What converted mels are nearer to their source speaker than the target speaker is."""
     speaker_drift: float = 2.0
     """1 - cosine of the speaker embedding to that of the encoder as training started."""
+    code_drift: float = 2.0
+    """1 - cosine of the content code to that of the clean source by the encoder as training started."""
     converted_features: float = 2.0
     """L1 of the recogniser's later features, of converted mels."""
     phone_kl: float = 2.0
@@ -464,7 +466,7 @@ class DecoderLossWeights:
 
 @dataclass(frozen=True)
 class DecoderStageConfig:
-    """Training of the decoder, under encoders that are fixed."""
+    """Training of the decoder, and of encoders that are trained already."""
 
     content: Ranges = CONTENT
     """Perturbation of the content encoder's input."""
@@ -474,6 +476,8 @@ class DecoderStageConfig:
     """Gain of the equaliser before the recogniser."""
     train_speaker: bool = False
     """Train the speaker encoder too. Its embedding stays close to what it was."""
+    train_content: bool = False
+    """Train the content encoder too. Its code stays close to what it was."""
     discriminator_channels: int = 32
     """Channels of the discriminator's first layer."""
     milestones: DecoderMilestones = field(default_factory=DecoderMilestones)

@@ -30,14 +30,16 @@ from vcae.training.teachers.perceptual import WhisperRecogniser
 class DecoderOutput:
     """Codes of a batch, what the decoder makes of them, and the targets; T' = T - delay frames.
 
-    reference: log-mel (B, n_mels, R) of other speech of the source speaker. seen_reference: the same as the
-    speaker encoder saw it. gain: (B, n_mels, 1), of another microphone. recognised: of the source with that
-    gain. speaker: code of the source speaker. decoded_speaker: embedding (B, E) that the decoder was given.
-    prosody: (B, 3, T') that the decoder was given. reconstructed: the first so many examples keep their
-    speaker. target, mel: standardised mels (B, n_mels, T') of source and decoder.
+    source: log-mel (B, n_mels, T). reference: log-mel (B, n_mels, R) of other speech of the source speaker.
+    seen_reference: the same as the speaker encoder saw it. gain: (B, n_mels, 1), of another microphone.
+    recognised: of the source with that gain. speaker: code of the source speaker. decoded_speaker: embedding
+    (B, E) that the decoder was given. prosody: (B, 3, T') that the decoder was given. reconstructed: the
+    first so many examples keep their speaker. target, mel: standardised mels (B, n_mels, T') of source and
+    decoder.
     """
 
     batch: Batch
+    source: Tensor
     reference: Tensor
     seen_reference: Tensor
     gain: Tensor
@@ -52,7 +54,7 @@ class DecoderOutput:
 
 
 class DecoderStage(Stage[Batch, DecoderOutput]):
-    """Trains the decoder of an autoencoder whose encoders are fixed, but for the speaker encoder on request.
+    """Trains the decoder of an autoencoder; of its encoders only those that the configuration names.
 
     The decoder learns the clean source from the codes of a perturbed one. From the milestone "conversion" on,
     half of each batch is decoded with another speaker, and must be close to that speaker and hold the same
@@ -77,6 +79,7 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         self.model.requires_grad_(False)
         self.model.decoder.requires_grad_(True)
         self.model.speaker.requires_grad_(c.train_speaker)
+        self.model.content.requires_grad_(c.train_content)
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
@@ -87,11 +90,16 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         if c.train_speaker:
             self.first_speaker = copy.deepcopy(model.speaker).requires_grad_(False)
             self.frozen += (self.first_speaker,)
+        if c.train_content:
+            first = nn.Sequential(model.content, model.bottleneck)
+            self.first_content = copy.deepcopy(first).requires_grad_(False)
+            self.frozen += (self.first_content,)
         self.discriminator = MelDiscriminator(model.config.speaker_dim, c.discriminator_channels)
         self.milestones = asdict(c.milestones)
         self.loss_weights = asdict(c.loss_weights)
-        if not c.train_speaker:
-            del self.loss_weights["speaker_drift"]
+        for trained, drift in ((c.train_speaker, "speaker_drift"), (c.train_content, "code_drift")):
+            if not trained:
+                del self.loss_weights[drift]
 
     def generate(self, batch: Batch, phase: Phase) -> DecoderOutput:
         """Encode, exchange some speakers, decode."""
@@ -112,6 +120,7 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         mel, target = in_step(model.decode(code.z, prosody, speaker), target, config.delay)
         return DecoderOutput(
             batch=batch,
+            source=views.target,
             reference=self.log_mel(batch.reference),
             seen_reference=views.reference,
             gain=views.gain,
@@ -134,7 +143,13 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
             **self._decoded_prosody_losses(out, raw),
         }
         if self.config.train_speaker:
-            result["speaker_drift"] = self._speaker_drift(out)
+            with torch.no_grad():
+                embedding = self.first_speaker(out.seen_reference)
+            result["speaker_drift"] = _drift(out.speaker.embedding, embedding)
+        if self.config.train_content:
+            with torch.no_grad():
+                code = self.first_content(out.source)
+            result["code_drift"] = _drift(out.code.z, code.z)
         if "adversarial" in phase.started:
             result |= self._adversarial_losses(out)
         if "conversion" in phase.started:
@@ -164,12 +179,6 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         f0 = log_f0.exp() * (voiced > 0.5)
         pitch_loss, voicing_loss = prosody_losses(self.model.prosody, pitch, voicing, f0, voiced)
         return {"decoded_pitch": pitch_loss, "decoded_voicing": voicing_loss}
-
-    def _speaker_drift(self, out: DecoderOutput) -> Tensor:
-        """How far the embedding has moved from what the encoder gave at first."""
-        with torch.no_grad():
-            first = self.first_speaker(out.seen_reference)
-        return 1 - (out.speaker.embedding * first).sum(1).mean()
 
     def _adversarial_losses(self, out: DecoderOutput) -> Losses:
         """Hinge loss of all examples; features of those that keep their speaker."""
@@ -230,6 +239,11 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
     def product(self) -> dict[str, nn.Module]:
         """The autoencoder with the trained decoder."""
         return {"decoder": self.model}
+
+
+def _drift(code: Tensor, first: Tensor) -> Tensor:
+    """How far a code has moved from what its encoder gave at first: 1 - cosine over channels, the mean."""
+    return 1 - F.cosine_similarity(code, first, dim=1).mean()
 
 
 def _mean_f0(prosody: Tensor) -> Tensor:
