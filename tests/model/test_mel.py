@@ -1,5 +1,7 @@
 """The log-mel front end."""
 
+import sys
+
 import librosa
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from librosa.filters import get_window
 from librosa.filters import mel as mel_filters
 
+from vcae.errors import VcaeError
 from vcae.model.config import PRESETS, MelConfig
 from vcae.model.mel import LogMel
 
@@ -81,3 +84,15 @@ def test_speech_is_about_standard(speech):
     x = config.standardise(LogMel(config)(speech))
     assert abs(x.mean()) < 1
     assert 0.5 < x.std() < 2
+
+
+def test_a_torchaudio_of_another_torch_is_named(monkeypatch, preset):
+    class Broken:
+        def find_spec(self, name, path, target=None):
+            if name == "torchaudio.functional":
+                raise OSError("Could not load this library")
+
+    monkeypatch.delitem(sys.modules, "torchaudio.functional", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(VcaeError, match=r"torchaudio \S+ does not load with torch \S+; install"):
+        LogMel(preset)

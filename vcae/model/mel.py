@@ -2,11 +2,13 @@
 
 import math
 from functools import cache
+from importlib.metadata import version
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcae.errors import VcaeError
 from vcae.model.config import MelConfig
 from vcae.model.state import Cache, with_past
 
@@ -15,7 +17,7 @@ class LogMel(nn.Module):
     """Log-mel spectrogram: (B, 1, N) in [-1, 1] -> (B, n_mels, T), T = ceil(N / hop_length).
 
     Frame t is computed from samples up to hop_length * (t + 1). Raises ValueError for a block of a stream
-    that is not a whole number of hops.
+    that is not a whole number of hops, VcaeError where torchaudio was built for another torch.
     """
 
     window: Tensor
@@ -23,8 +25,13 @@ class LogMel(nn.Module):
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
-        from torchaudio.functional import melscale_fbanks  # slow to import
-
+        try:
+            from torchaudio.functional import melscale_fbanks  # slow to import
+        except OSError:  # pip installs pairs that do not load, since torchaudio names no torch
+            raise VcaeError(
+                f"torchaudio {version('torchaudio')} does not load with torch {version('torch')};"
+                " install others: pip install --upgrade torch 'torchaudio!=2.11.1'"
+            ) from None
         self.config = config
         filterbank = melscale_fbanks(
             config.n_fft // 2 + 1, 0.0, config.sample_rate / 2, config.n_mels, config.sample_rate
