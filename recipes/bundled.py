@@ -1,4 +1,4 @@
-"""Train the weights in the package: a phone recogniser, the encoders, the autoencoder, the vocoder.
+"""Train a model without teachers: a phone recogniser, the encoders, the autoencoder, the vocoder.
 
     python recipes/bundled.py --corpora ~/corpora --transcripts ~/corpora/transcripts
 
@@ -26,7 +26,6 @@ toy on the sample voices in under two minutes, in a folder of its own, to see th
 """
 
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +39,7 @@ from vcae.corpora.layouts import folder, read_corpora
 from vcae.corpora.splits import split_by_speaker, trainable
 from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
-from vcae.inference.checkpoint import BUNDLED, load, load_autoencoder, load_vocoder
+from vcae.inference.checkpoint import load, load_autoencoder, load_vocoder
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import PRESETS, AutoencoderConfig, MelConfig, VocoderConfig
 from vcae.model.vocoder import Vocoder
@@ -70,6 +69,8 @@ from vcae.training.table import append_row
 from vcae.training.trainer import Trainer
 
 SAMPLE_VOICES = Path(__file__).parent.parent / "demo" / "voices"
+FEW = TrainConfig(steps=12, warm_up=2, validate_steps=6, validate_batches=1)
+"""The training of a toy."""
 _RecipeMel = tyro.conf.Suppress[tyro.conf.Fixed[MelConfig]]  # no flag: `Recipe.mel` is for all networks
 
 
@@ -120,8 +121,6 @@ class Recipe:
     """Folder of all that is written; default: runs/ and the name of the recipe, or runs/tiny with --tiny."""
     start: Path | None = None
     """Folder of weights to begin with, such as vcae/weights; default: random weights."""
-    bundle: bool = False
-    """At the end, copy the weights into the package."""
     tiny: bool = False
     """Train a toy, on the sample voices unless --corpora says otherwise."""
     stages: tuple[str, ...] = ("recogniser", "encoders", "autoencoder", "vocoder")
@@ -174,7 +173,6 @@ class Recipe:
 
 def tiny(recipe: Recipe) -> Recipe:
     """The recipe for toy networks and a dozen steps."""
-    few = TrainConfig(steps=12, warm_up=2, validate_steps=6, validate_batches=1)
     short = SamplerConfig(batch_size=4, seconds=1.0, reference_seconds=1.0)
     return replace(
         recipe,
@@ -182,19 +180,19 @@ def tiny(recipe: Recipe) -> Recipe:
         validation=replace(recipe.validation, speakers=1),
         recogniser=RecogniserSizes(width=32, stacks=2),
         recogniser_sampler=short,
-        recogniser_training=few,
+        recogniser_training=FEW,
         autoencoder=AutoencoderSizes(
             content_width=32, prosody_width=32, speaker_width=32, speaker_dim=16, decoder_width=32
         ),
         encoders_sampler=short,
-        encoders_training=few,
+        encoders_training=FEW,
         autoencoder_stage=replace(recipe.autoencoder_stage, discriminator_channels=4),
         autoencoder_sampler=short,
-        autoencoder_training=few,
+        autoencoder_training=FEW,
         vocoder=VocoderSizes(width=32, hidden=64, blocks=2),
         vocoder_stage=replace(recipe.vocoder_stage, discriminator_channels=4),
         vocoder_sampler=replace(short, seconds=0.5, speeds=(1.0,)),
-        vocoder_training=few,
+        vocoder_training=FEW,
     )
 
 
@@ -231,9 +229,6 @@ def main(recipe: Recipe) -> None:
     for name, train in STAGES.items():
         if name in recipe.stages:
             train(session)
-    if recipe.bundle:
-        for name in ("autoencoder.safetensors", "vocoder.safetensors"):
-            shutil.copyfile(out / name, BUNDLED / name)
 
 
 def train_recogniser(session: Session) -> None:

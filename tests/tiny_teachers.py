@@ -10,10 +10,10 @@ from vcae.training.teachers import CamPlusPlus, WhisperEncoder
 from vcae.training.teachers.whisper import WhisperConfig
 
 
-def write_teachers(folder: Path) -> tuple[Path, Path]:
-    """Write whisper.safetensors and campplus.safetensors."""
+def write_teachers(folder: Path, positions: int = 60) -> tuple[Path, Path]:
+    """Write whisper.safetensors, for recordings of up to `positions` / 50 s, and campplus.safetensors."""
     torch.manual_seed(0)
-    whisper = WhisperEncoder(WhisperConfig(width=64, heads=1, layers=1, positions=60))
+    whisper = WhisperEncoder(WhisperConfig(width=64, heads=1, layers=1, positions=positions))
     block = whisper.blocks[0]
     q, k, v = block.queries_keys_values.weight.chunk(3)
     q_bias, _, v_bias = block.queries_keys_values.bias.chunk(3)
