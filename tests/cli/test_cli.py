@@ -209,6 +209,29 @@ def test_embed_writes_speaker_codes(vcae_, folder, weights):
         np.testing.assert_array_equal(e["embeddings"][0], vcae.load(weights).embed(SOURCE))
 
 
+@pytest.mark.parametrize("every", [None, 0.5])
+def test_embed_writes_a_table(vcae_, folder, weights, every):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    options = [] if every is None else ["--every", every]
+    assert vcae_("embed", SOURCE, folder, *options, "--out", "e.parquet").code == 0
+    table = parquet.read_table("e.parquet").to_pydict()
+    assert table["files"][0] == str(SOURCE)
+    assert np.linalg.norm(table["embeddings"], axis=1) == pytest.approx(1, abs=1e-5)
+    if every is None:
+        assert len(table["files"]) == 3
+        np.testing.assert_array_equal(np.float32(table["embeddings"][0]), vcae.load(weights).embed(SOURCE))
+    else:
+        assert table["times"][:2] == pytest.approx([0.8, 1.3])
+
+
+def test_a_table_needs_pyarrow_and_speakers(vcae_, monkeypatch):
+    assert refused(vcae_("embed", SOURCE, "--content", "--out", "e.parquet"), "choose one of .npz")
+    assert refused(vcae_("embed", SOURCE, "--every", "0", "--out", "e.npz"), "--every")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("vcae.cli.codes.find_spec", lambda name: None)
+    assert refused(vcae_("embed", SOURCE, "--out", "e.parquet"), "pip install 'vcae[parquet]'")
+
+
 @pytest.mark.parametrize("option", ["--content", "--units"])
 def test_embed_writes_content(vcae_, discrete, option):
     assert vcae_("embed", SOURCE, TARGET, option, "--out", "c.npz", "--model", discrete).code == 0

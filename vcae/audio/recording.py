@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from vcae.audio.resampler import resampled
 from vcae.audio.waveform import Audio
 from vcae.errors import AudioError, AudioWarning
 from vcae.progress import Progress
+
+Source: TypeAlias = str | Path | Audio
+"""A recording: a file of any sample rate and format, or samples with their rate."""
 
 _SHORT_SECONDS = 600  # recordings up to this length are held in memory
 
@@ -34,9 +38,7 @@ class Recording:
     silent: bool
     """`is_silent` of the whole recording."""
 
-    def __init__(
-        self, source: str | Path | Audio, sample_rate: int, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, source: Source, sample_rate: int, progress: Progress | None = None) -> None:
         if not isinstance(source, str | Path | Audio):
             raise AudioError(
                 f"a recording cannot be of type {type(source).__name__}; "
@@ -66,7 +68,7 @@ class Recording:
         """Read the recording from its beginning. task: name of the purpose, for the progress report."""
         return self._with_progress(task, self._read(), self.length / self.sample_rate)
 
-    def _reader(self, source: str | Path | Audio) -> Callable[[], Iterator[Samples]]:
+    def _reader(self, source: Source) -> Callable[[], Iterator[Samples]]:
         """A function that reads the source from its beginning."""
         if isinstance(source, Audio):
             rate, samples = source.sample_rate, source.samples[:, None]

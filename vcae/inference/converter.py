@@ -14,16 +14,16 @@ from vcae.audio import (
     Audio,
     Recording,
     Samples,
+    Source,
     concatenate,
     cut,
-    gain_to,
     resampled,
-    speech_seconds,
     write_blocks,
 )
-from vcae.errors import AudioError, VcaeError
+from vcae.errors import VcaeError
 from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocoder, model_files
 from vcae.inference.engine import Engine
+from vcae.inference.pieces import pieces, refuse_silence, weight
 from vcae.inference.stream import Stream
 from vcae.inference.voice import Voice, VoiceError
 from vcae.model.autoencoder import Autoencoder
@@ -35,8 +35,6 @@ from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
 
-Source: TypeAlias = str | Path | Audio
-"""A recording: a file of any sample rate and format, or samples with their rate."""
 Reference: TypeAlias = Voice | Source | Sequence[Source]
 """A target speaker: a `Voice`, a `.voice` file, or one or more recordings."""
 
@@ -44,8 +42,6 @@ MAX_SHIFT = 24.0
 """Largest pitch shift, up or down, in semitones."""
 MIN_SPEECH = 0.1
 """Least duration of voiced frames in a reference, in seconds."""
-PIECE_SECONDS = 10
-"""Length of the pieces in which a recording is analysed, in seconds."""
 
 
 def load(model: str | Path | None = None, device: str = "cpu") -> "Converter":
@@ -363,10 +359,7 @@ class Converter:
         return Audio(samples, self.sample_rate, self._comment("converted"))
 
     def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
-        recording = Recording(source, self.sample_rate, progress)
-        if recording.silent:
-            raise AudioError(f"{recording.name}: is silent; give a recording of speech")
-        return recording
+        return refuse_silence(Recording(source, self.sample_rate, progress))
 
     def _reconstruct_blocks(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
         """Yield the samples that `reconstruct` returns, block by block."""
@@ -397,14 +390,13 @@ class Converter:
         yield stream.flush()
 
     def _pieces(self, recording: Recording) -> Iterator["_Piece"]:
-        """A recording, scaled to LEVEL, in pieces of PIECE_SECONDS with the mel of each."""
-        gain = np.float32(gain_to(recording.level))
+        """The pieces of a recording with the mel of each."""
         code, prosody = self.alignment.describing(recording.length)
         stride, cache, start = self.alignment.stride, Cache(), 0  # start: in code frames
-        size, remaining = PIECE_SECONDS * self.sample_rate, recording.length
-        for block in cut(recording.blocks("analysing"), size):
+        remaining = recording.length
+        for block in pieces(recording):
             remaining -= len(block)
-            wav = torch.from_numpy(block * gain)[None, None].to(self.device)
+            wav = torch.from_numpy(block)[None, None].to(self.device)
             padding = 0 if remaining else self.alignment.padding(recording.length)
             padded = nn.functional.pad(wav, (0, padding)) if padding else wav
             mel = self.log_mel(padded, cache)
@@ -430,8 +422,7 @@ class Converter:
             no_f0 = F0Statistics(0, 0, 0)
             voice = Voice(speaker.embedding[0].cpu(), speaker.tokens[0].cpu(), no_f0, self.made_by)
             analysis.voices.append(voice)
-            seconds = speech_seconds(piece.wav[0, 0].cpu().numpy(), self.sample_rate)
-            analysis.seconds.append(0.01 + seconds)  # a piece without speech counts a little
+            analysis.weights.append(weight(piece.wav[0, 0].cpu().numpy(), self.sample_rate))
             yield np.zeros(0, dtype=np.float32)
 
     def _voice_in(self, recording: Recording, with_prosody: bool = True) -> Voice:
@@ -474,11 +465,11 @@ class _Analysis:
     prosody: list[Tensor] = field(default_factory=list)  # (3, P) each
     f0: F0Statistics = field(default_factory=lambda: F0Statistics(0, 0, 0))
     voices: list[Voice] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of speech in each piece
+    weights: list[float] = field(default_factory=list)  # of the voices
 
     @property
     def voice(self) -> Voice:
-        return replace(Voice.mix(self.voices, self.seconds), f0=self.f0)
+        return replace(Voice.mix(self.voices, self.weights), f0=self.f0)
 
 
 def _within(frames: slice, start: int) -> slice:
