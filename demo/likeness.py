@@ -1,17 +1,12 @@
-"""How alike two voices are, from their speaker codes, and what is wrong with a recording of a voice."""
+"""What a recording of a voice holds, and what is wrong with it."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from vcae import Audio, Converter
 from vcae.audio import Samples
-
-CALIBRATION = json.loads((Path(__file__).parent / "likeness.json").read_text("utf-8"))
-"""Written by `calibrate.py`, which says how."""
 
 PAUSE = 4.6  # nepers (40 dB) below the loudest frame: quieter frames are pauses
 MOVING = 0.6  # least mean change of a log mel band in 0.1 s: speech has 0.8 and more, a tone less than 0.3
@@ -24,17 +19,6 @@ FEW_PAUSES = 0.05  # share of pauses below which their level says nothing
 # development speaker, 1 is so low; of 30 of two such speakers, one after the other, 26 are.
 ONE_VOICE = 0.2
 HALVES = 6.0  # seconds of a reference whose halves can be compared
-
-
-def likeness(cosine: float) -> float:
-    """From 0, two people, to 1, two recordings of one person: the mean of an independent judge."""
-    cosines, judged = zip(*CALIBRATION["curve"], strict=True)
-    return float(np.clip(np.interp(cosine, cosines, judged), 0, 1))
-
-
-def calibrated_for(converter: Converter) -> bool:
-    """Whether `likeness` was measured with these weights."""
-    return bool(CALIBRATION["fingerprint"] == converter.fingerprint)
 
 
 @dataclass(frozen=True)

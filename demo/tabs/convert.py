@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vcae import Audio, Converter, VcaeError, Voice, audio
+from vcae.inference.likeness import CALIBRATION, likeness
 
-from ..likeness import calibrated_for, heard, likeness
+from ..likeness import heard
 from ..studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, heading, named, status_line, title, told, tuning
 from ..widgets import pictures
 from ..widgets.picker import Chosen, Own, chosen, picker
@@ -241,7 +242,7 @@ def _alike(converter: Converter, source: Audio, target: Chosen, converted: Audio
     code = converter.embed(_start(converted, JUDGED))
     to_voice = float(code @ target.voice.embedding.numpy())
     to_source = float(code @ converter.embed(_start(source, JUDGED)))
-    if not calibrated_for(converter):
+    if converter.fingerprint != CALIBRATION["fingerprint"]:
         return (
             f"<p class='hint'>Cosine of the speaker codes: voice {to_voice:.2f}, "
             f"source {to_source:.2f}. Not calibrated for these weights.</p>"

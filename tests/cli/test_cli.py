@@ -244,6 +244,28 @@ def test_embed_writes_content(vcae_, discrete, option):
             assert np.issubdtype(array.dtype, np.integer if option == "--units" else np.floating)
 
 
+def test_similarity_answers_and_says_how_often_it_errs(vcae_, tmp_path):
+    def compare(one, other, *options):
+        return vcae_("similarity", one, other, *options, "--model", "studio")
+
+    (tmp_path / "man").mkdir()
+    shutil.copy(TARGET, tmp_path / "man")
+    audio.Audio(audio.read(TARGET).samples[RATE:], RATE).write(tmp_path / "later.wav")
+    same = compare(tmp_path / "man", tmp_path / "later.wav")
+    assert same.code == 0 and same.out.startswith("same, cosine 0.")
+    assert "same: " in same.lines[0] and "different: below" in same.lines[1]
+    about = json.loads(compare(SOURCE, TARGET, "--json").out)
+    assert about["answer"] == "different" and about["cosine"] < about["calibration"]["different_below"]
+
+
+def test_similarity_by_other_weights_is_not_calibrated(vcae_):
+    done = vcae_("similarity", SOURCE, TARGET)
+    assert (
+        done.code == 0 and done.out.startswith("not calibrated for these weights, cosine ") and not done.err
+    )
+    assert refused(vcae_("similarity", SOURCE, "missing.wav"), "missing.wav", "no such file")
+
+
 def test_content_of_a_file_called_file(vcae_):
     shutil.copy(SOURCE, "file")  # also the name of an argument of np.savez
     assert vcae_("embed", "file", "--content", "--out", "c.npz").code == 0
