@@ -12,7 +12,6 @@ import gradio as gr
 from vcae import Audio, Converter, VcaeError, Voice, audio
 from vcae.inference.likeness import CALIBRATION, likeness
 
-from ..likeness import heard
 from ..studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, heading, named, status_line, title, told, tuning
 from ..widgets import pictures
 from ..widgets.picker import Chosen, Own, chosen, picker
@@ -23,6 +22,7 @@ SHOWN = 30.0  # seconds of a recording that the pictures show
 JUDGED = 60.0  # seconds of a result whose voice is judged
 ALIKE = [(0.8, "very like it"), (0.6, "like it"), (0.35, "somewhat like it"), (-1.0, "not like it")]
 """Least likeness -> in words."""
+LEAST_SPEECH = 0.3  # seconds of voiced speech in a recording that holds speech
 FAILED = 0.35  # likeness to the voice below which the conversion failed
 
 
@@ -150,7 +150,7 @@ def tab(studio: Studio) -> None:
         ]
         shown.append(Track("Result", converted, kept.address))
         taken = time.monotonic() - started
-        speech = heard(studio.converter, _start(recording, JUDGED)).speech
+        speech = studio.compute(studio.converter.examine, recording).speech >= LEAST_SPEECH
         warning = "No speech was heard in it."
         yield {
             stop: gr.Button(visible=False),

@@ -59,6 +59,7 @@ class Done:
 def vcae_(monkeypatch, capsys, tmp_path, weights):
     """Run a command line in this process, in a temporary folder, with tiny weights unless it names others."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vcae.inference.reference.SHORT", 0.0)  # tiny weights take little for speech
 
     def run(*words, bare=False):
         words = [str(w) for w in words]
@@ -242,6 +243,17 @@ def test_embed_writes_content(vcae_, discrete, option):
             array = c[str(path)]
             assert array.shape == ((frames,) if option == "--units" else (TINY.content_dim, frames))
             assert np.issubdtype(array.dtype, np.integer if option == "--units" else np.floating)
+
+
+def test_voice_shows_what_each_reference_adds(vcae_):
+    assert vcae_("voice", TARGET, "--out", "a.voice").out == ""
+    done = vcae_("voice", TARGET, SOURCE, "--verbose", "--out", "a.voice", "--model", "studio")
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert rows[0] == ["recording", "speech", "share", "cosine", "doubts"]
+    assert [row[0] for row in rows[1:]] == [str(TARGET), str(SOURCE)]
+    assert {row[4] for row in rows[1:]} == {"another voice"}
+    assert sum(int(row[2].removesuffix("%")) for row in rows[1:]) == 100
+    assert done.code == 0 and "sounds like another speaker" in done.err
 
 
 def test_similarity_answers_and_says_how_often_it_errs(vcae_, tmp_path):

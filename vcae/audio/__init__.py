@@ -9,7 +9,7 @@ from vcae.audio.highpass import HighPass
 from vcae.audio.level import LEVEL, gain_to, is_silent, is_sound, loudness, speech_seconds
 from vcae.audio.mix import Mix
 from vcae.audio.reader import AUDIO_SUFFIXES, AudioFile, comment, decode, find_audio, read
-from vcae.audio.recording import Recording, Source
+from vcae.audio.recording import Recording, Source, beginning
 from vcae.audio.resampler import Resampler, resample, resampled
 from vcae.audio.waveform import Audio, write
 from vcae.audio.writer import WRITABLE, encoding_of, write_blocks
@@ -30,6 +30,7 @@ __all__ = [
     "Resampler",
     "Samples",
     "Source",
+    "beginning",
     "comment",
     "concatenate",
     "cut",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -99,3 +100,23 @@ class Recording:
             processed += len(block)
             if self._progress:
                 self._progress(task, processed / self.sample_rate, seconds)
+
+
+def beginning(source: Source, seconds: float) -> Audio:
+    """The first seconds of a recording, from its first block with sound, at its own rate and unfiltered.
+
+    Raises AudioError.
+    """
+    if isinstance(source, Audio):
+        rate, blocks = source.sample_rate, split(source.samples)
+    else:
+        file = AudioFile(source)
+        rate, blocks = file.sample_rate, file.blocks()
+    found: list[Samples] = []
+    missing = round(seconds * rate)
+    for block in dropwhile(is_silent, blocks):
+        found.append(block[:missing])
+        missing -= len(found[-1])
+        if not missing:
+            break
+    return Audio(concatenate(found), rate)
