@@ -199,6 +199,35 @@ def test_voices_are_saved_mixed_and_used(vcae_):
     assert names() == ["a.voice", "ab.voice", "b.voice", "half.voice", "out.wav"]
 
 
+def test_many_sources_are_converted_into_many_voices(vcae_, folder, weights):
+    assert vcae_("voice", TARGET, "--out", "man.voice").code == 0
+    (folder / "woman").mkdir()
+    shutil.move(folder / "one.flac", folder / "woman" / "one.flac")
+    command = ["convert", SOURCE, TARGET, "--voices", "man.voice", folder / "woman", "--out", "out"]
+    assert vcae_(*command, "--format", "flac").code == 0
+    made = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.flac"))
+    assert made == sorted(
+        f"{voice}/{path.stem}.flac" for voice in ("man", "woman") for path in (SOURCE, TARGET)
+    )
+    expected = vcae.load(weights).convert(SOURCE, voice="man.voice")
+    assert np.abs(audio.read(f"out/man/{SOURCE.stem}.flac").samples - expected.samples).max() < 1e-4
+    assert "4 of 4 were converted before" in vcae_(*command, "--format", "flac").err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--out", "o"], "--voice"),
+        (["--voice", TARGET, "--voices", TARGET, "--out", "o"], "--voices"),
+        (["--voices", TARGET, SOURCE, "--out", "o.wav"], "several voices; give a folder"),
+        (["--voices", TARGET, "x/" + TARGET.name, "--out", "o"], f"called {TARGET.stem}"),
+    ],
+    ids=["none", "both", "file", "names"],
+)
+def test_voices_that_do_not_fit_are_refused(vcae_, options, told):
+    assert refused(vcae_("convert", SOURCE, *options), told)
+
+
 def test_embed_writes_speaker_codes(vcae_, folder, weights):
     done = vcae_("embed", SOURCE, folder, "--out", "e.npz")
     assert (done.code, done.out, done.err) == (0, "", "")

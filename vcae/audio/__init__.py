@@ -12,7 +12,7 @@ from vcae.audio.reader import AUDIO_SUFFIXES, AudioFile, comment, decode, find_a
 from vcae.audio.recording import Recording, Source, beginning
 from vcae.audio.resampler import Resampler, resample, resampled
 from vcae.audio.waveform import Audio, write
-from vcae.audio.writer import WRITABLE, encoding_of, write_blocks
+from vcae.audio.writer import WRITABLE, Encoding, encoding_of, write_blocks, write_encoded
 from vcae.errors import AudioError, AudioWarning, PartialWarning
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "AudioError",
     "AudioFile",
     "AudioWarning",
+    "Encoding",
     "HighPass",
     "Mix",
     "PartialWarning",
@@ -47,4 +48,5 @@ __all__ = [
     "speech_seconds",
     "write",
     "write_blocks",
+    "write_encoded",
 ]

@@ -2,11 +2,11 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import NamedTuple, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vcae.audio import (
     Audio,
     AudioWarning,
+    Encoding,
     Recording,
     Samples,
     Source,
@@ -23,8 +24,7 @@ from vcae.audio import (
     concatenate,
     cut,
     find_audio,
-    resampled,
-    write_blocks,
+    write_encoded,
 )
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocoder, model_files
@@ -73,19 +73,6 @@ class Parts(NamedTuple):
     content: Tensor
     prosody: Tensor
     voice: Voice
-
-
-class Encoding(TypedDict, total=False):
-    """How a file is written.
-
-    sample_rate: in Hz; default: the converter's. subtype: libsndfile's name of an encoding. note: returns
-    text for the metadata, after what says that the speech is converted and by which weights; called when the
-    source has been read.
-    """
-
-    sample_rate: int | None
-    subtype: str | None
-    note: Callable[[], str]
 
 
 class Converter:
@@ -166,14 +153,14 @@ class Converter:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
         progress: Progress | None = None,
-        **encoding: Unpack["Encoding"],
+        **encoding: Unpack[Encoding],
     ) -> None:
         """Convert to a file, block by block; memory does not grow with the source.
 
         Raises OutputError and the errors of `convert`.
         """
         blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress)
-        self._write(out, blocks, self._comment("converted"), **encoding)
+        write_encoded(out, blocks, self.sample_rate, self._comment("converted"), **encoding)
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode a recording and decode it in the voice of its speaker. Raises AudioError."""
@@ -185,30 +172,15 @@ class Converter:
         source: Source,
         out: str | Path,
         progress: Progress | None = None,
-        **encoding: Unpack["Encoding"],
+        **encoding: Unpack[Encoding],
     ) -> None:
         """Reconstruct to a file, block by block. Raises AudioError, OutputError."""
-        self._write(
-            out, self._reconstruct_blocks(source, progress), self._comment("reconstructed"), **encoding
-        )
+        blocks = self._reconstruct_blocks(source, progress)
+        write_encoded(out, blocks, self.sample_rate, self._comment("reconstructed"), **encoding)
 
     def _comment(self, kind: str) -> str:
         """What is said in the metadata of an output."""
         return f"{kind} speech, made by vcae with the weights {self.fingerprint}"
-
-    def _write(
-        self,
-        out: str | Path,
-        blocks: Iterator[Samples],
-        comment: str,
-        sample_rate: int | None = None,
-        subtype: str | None = None,
-        note: Callable[[], str] = str,
-    ) -> None:
-        rate = sample_rate or self.sample_rate
-        if rate != self.sample_rate:
-            blocks = resampled(blocks, self.sample_rate, rate)
-        write_blocks(out, blocks, rate, subtype, lambda: "; ".join(filter(None, [comment, note()])))
 
     def stream(
         self,
