@@ -1130,7 +1130,8 @@ def test_the_program_converts(tmp_path):
 def test_a_stream_that_was_paused_recovers_its_latency(tmp_path, weights):
     samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]
     Audio(samples, RATE).write(tmp_path / "source.wav")
-    words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
+    vcae.load(weights).voice(TARGET).save(tmp_path / "a.voice")
+    words = ["--voice", "a.voice", "--input", "source.wav", "--output", "out.wav", "--realtime"]
     with start("stream", *words, "--model", weights, cwd=tmp_path) as process:
         while not list(tmp_path.glob(".*.part")):
             assert process.poll() is None

@@ -31,7 +31,7 @@ from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocode
 from vcae.inference.engine import Engine
 from vcae.inference.likeness import CALIBRATION, DIFFERENT_BELOW
 from vcae.inference.pieces import pieces, refuse_silence, weight
-from vcae.inference.reference import DOUBTS, EXAMINED, Quality, change_of, speech_mask
+from vcae.inference.reference import DOUBTS, EXAMINED, LAG, Quality, change_of, speech_mask
 from vcae.inference.stream import Stream
 from vcae.inference.voice import Voice, VoiceError
 from vcae.model.autoencoder import Autoencoder
@@ -432,15 +432,18 @@ class Converter:
     def _encode(self, recording: Recording, analysis: "_Analysis") -> Iterator[Samples]:
         """Add prosody, and content codes and mel if wanted, of a recording to an analysis."""
         cache: Cache = {}
+        past = torch.zeros(self.log_mel.config.n_mels, 0)
         for piece in self._pieces(recording):
             if analysis.with_codes:
                 code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
                 analysis.z.append(code.z[0, :, piece.code_frames].cpu())
+            mel = torch.cat([past, piece.mel[0].float().cpu()], dim=-1)  # with what precedes the piece
+            analysis.change.append(change_of(mel)[past.shape[-1] :])
             if analysis.with_mel:
-                analysis.mel.append(piece.mel[0].float().cpu())
+                analysis.mel.append(mel[:, past.shape[-1] :])
+            past = mel[:, -LAG:]
             prosody = self.autoencoder.prosody(piece.mel, cache)[0, :, piece.prosody_frames]
             analysis.prosody.append(prosody.cpu())
-            analysis.change.append(change_of(piece.mel[0]).float().cpu())
             yield np.zeros(0, dtype=np.float32)
 
     @torch.inference_mode()

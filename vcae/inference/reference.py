@@ -49,8 +49,10 @@ LIVELY, STEADY = 0.6, 0.42
 Of 115 recordings of speech none is, of 40 excerpts of music 34 are.
 """
 
+LAG = 10
+"""Mel frames over which `change_of` measures how a spectrum moves."""
+
 _SECOND = 100  # mel frames in about a second
-_LAG = 10  # mel frames over which a spectrum moves
 _MOVING = 0.4  # least `change_of` speech, in noise too
 _AROUND = 50  # frames around voiced speech that belong to it
 _ACTIVE = 4.6  # nepers (40 dB) below the loudest frame: quieter frames are pauses
@@ -77,8 +79,8 @@ def speech_mask(change: Tensor, prosody: Tensor) -> Mask:
 
 
 def change_of(mel: Tensor) -> Tensor:
-    """Mean change of the bands over 0.1 s: (n_mels, T) -> (T,). A tone has below 0.3, speech about 1.5."""
-    lag = min(_LAG, mel.shape[-1] - 1)
+    """Mean change of the bands over LAG frames: (n_mels, T) -> (T,). Of a tone below 0.3, of speech 1.5."""
+    lag = min(LAG, mel.shape[-1] - 1)
     change = (mel[:, lag:] - mel[:, : mel.shape[-1] - lag]).abs().mean(0)
     return torch.nn.functional.pad(change[None], (lag, 0), mode="replicate")[0]
 
