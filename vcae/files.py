@@ -1,5 +1,6 @@
 """Output files, which are written completely or not at all, and files of tensors."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
+from uuid import getnode, uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -50,8 +51,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # Hidden, so that it is not mistaken for the result; of another name in each process; and short, since
     # the name of the result may be as long as the file system admits.
-    unfinished = path.with_name(f".{uuid4().hex}.part")
+    owner = hashlib.sha256(str(getnode()).encode() + os.fsencode(path.name))
+    prefix = f".{owner.hexdigest()[:12]}"
+    unfinished = path.with_name(f"{prefix}-{os.getpid()}-{uuid4().hex[:12]}.part")
     check_writable(path)
+    _delete_abandoned(path.parent, prefix)
     try:
         with _os_errors(path):
             unfinished.touch(exist_ok=False)
@@ -62,6 +66,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+def _delete_abandoned(folder: Path, prefix: str) -> None:
+    """Delete unfinished files of the same output whose process on this machine was killed."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        for left in folder.glob(f"{prefix}-*.part"):
+            try:
+                os.kill(int(left.name.split("-")[1]), 0)  # signal 0 only asks whether there is the process
+            except ProcessLookupError:
+                left.unlink()
+            except PermissionError:  # somebody else's, which runs
+                continue
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from vcae import Audio, Converter, VcaeError, Voice, audio
+from vcae.inference.likeness import CALIBRATION, likeness
 
-from ..likeness import calibrated_for, heard, likeness
 from ..studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, heading, named, status_line, title, told, tuning
 from ..widgets import pictures
 from ..widgets.picker import Chosen, Own, chosen, picker
@@ -22,6 +22,7 @@ SHOWN = 30.0  # seconds of a recording that the pictures show
 JUDGED = 60.0  # seconds of a result whose voice is judged
 ALIKE = [(0.8, "very like it"), (0.6, "like it"), (0.35, "somewhat like it"), (-1.0, "not like it")]
 """Least likeness -> in words."""
+LEAST_SPEECH = 0.3  # seconds of voiced speech in a recording that holds speech
 FAILED = 0.35  # likeness to the voice below which the conversion failed
 
 
@@ -149,7 +150,7 @@ def tab(studio: Studio) -> None:
         ]
         shown.append(Track("Result", converted, kept.address))
         taken = time.monotonic() - started
-        speech = heard(studio.converter, _start(recording, JUDGED)).speech
+        speech = studio.compute(studio.converter.examine, recording).speech >= LEAST_SPEECH
         warning = "No speech was heard in it."
         yield {
             stop: gr.Button(visible=False),
@@ -241,7 +242,7 @@ def _alike(converter: Converter, source: Audio, target: Chosen, converted: Audio
     code = converter.embed(_start(converted, JUDGED))
     to_voice = float(code @ target.voice.embedding.numpy())
     to_source = float(code @ converter.embed(_start(source, JUDGED)))
-    if not calibrated_for(converter):
+    if converter.fingerprint != CALIBRATION["fingerprint"]:
         return (
             f"<p class='hint'>Cosine of the speaker codes: voice {to_voice:.2f}, "
             f"source {to_source:.2f}. Not calibrated for these weights.</p>"

@@ -16,8 +16,8 @@ import gradio as gr
 import soundfile
 
 from vcae import Audio, Converter, VcaeError, Voice, audio
+from vcae.inference.reference import DOUBTS
 
-from ..likeness import doubts
 from ..shelf import file_name
 from ..studio import MAX_REFERENCE, MAX_REFERENCES, SAMPLES, RefusedError, Studio, named, status_line, told
 
@@ -134,11 +134,12 @@ def make_own(studio: Studio, paths: list[str]) -> dict[str, Any]:
     recordings = [studio.read(path, MAX_REFERENCE) for path in paths]
     voices = {model.made_by: voice_of(studio, model, paths, recordings) for model in studio.models}
     start = Audio(recordings[0].samples[: round(EXCERPT * studio.rate)], studio.rate)
+    found = studio.compute(studio.converter.examine, start)
     return {
         "name": name,
         "voices": _packed(voices),
         "excerpt": _data_url(start),
-        "doubts": studio.compute(doubts, studio.converter, start),
+        "doubts": [f"The recording of the voice {DOUBTS[doubt]}." for doubt in found.doubts],
     }
 
 

@@ -59,6 +59,7 @@ class Done:
 def vcae_(monkeypatch, capsys, tmp_path, weights):
     """Run a command line in this process, in a temporary folder, with tiny weights unless it names others."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vcae.inference.reference.SHORT", 0.0)  # tiny weights take little for speech
 
     def run(*words, bare=False):
         words = [str(w) for w in words]
@@ -198,6 +199,35 @@ def test_voices_are_saved_mixed_and_used(vcae_):
     assert names() == ["a.voice", "ab.voice", "b.voice", "half.voice", "out.wav"]
 
 
+def test_many_sources_are_converted_into_many_voices(vcae_, folder, weights):
+    assert vcae_("voice", TARGET, "--out", "man.voice").code == 0
+    (folder / "woman").mkdir()
+    shutil.move(folder / "one.flac", folder / "woman" / "one.flac")
+    command = ["convert", SOURCE, TARGET, "--voices", "man.voice", folder / "woman", "--out", "out"]
+    assert vcae_(*command, "--format", "flac").code == 0
+    made = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.flac"))
+    assert made == sorted(
+        f"{voice}/{path.stem}.flac" for voice in ("man", "woman") for path in (SOURCE, TARGET)
+    )
+    expected = vcae.load(weights).convert(SOURCE, voice="man.voice")
+    assert np.abs(audio.read(f"out/man/{SOURCE.stem}.flac").samples - expected.samples).max() < 1e-4
+    assert "4 of 4 were converted before" in vcae_(*command, "--format", "flac").err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--out", "o"], "--voice"),
+        (["--voice", TARGET, "--voices", TARGET, "--out", "o"], "--voices"),
+        (["--voices", TARGET, SOURCE, "--out", "o.wav"], "several voices; give a folder"),
+        (["--voices", TARGET, "x/" + TARGET.name, "--out", "o"], f"called {TARGET.stem}"),
+    ],
+    ids=["none", "both", "file", "names"],
+)
+def test_voices_that_do_not_fit_are_refused(vcae_, options, told):
+    assert refused(vcae_("convert", SOURCE, *options), told)
+
+
 def test_embed_writes_speaker_codes(vcae_, folder, weights):
     done = vcae_("embed", SOURCE, folder, "--out", "e.npz")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -207,6 +237,29 @@ def test_embed_writes_speaker_codes(vcae_, folder, weights):
         assert e["embeddings"].shape == (3, TINY.speaker_dim)
         assert np.linalg.norm(e["embeddings"], axis=1) == pytest.approx(1, abs=1e-5)
         np.testing.assert_array_equal(e["embeddings"][0], vcae.load(weights).embed(SOURCE))
+
+
+@pytest.mark.parametrize("every", [None, 0.5])
+def test_embed_writes_a_table(vcae_, folder, weights, every):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    options = [] if every is None else ["--every", every]
+    assert vcae_("embed", SOURCE, folder, *options, "--out", "e.parquet").code == 0
+    table = parquet.read_table("e.parquet").to_pydict()
+    assert table["files"][0] == str(SOURCE)
+    assert np.linalg.norm(table["embeddings"], axis=1) == pytest.approx(1, abs=1e-5)
+    if every is None:
+        assert len(table["files"]) == 3
+        np.testing.assert_array_equal(np.float32(table["embeddings"][0]), vcae.load(weights).embed(SOURCE))
+    else:
+        assert table["times"][:2] == pytest.approx([0.8, 1.3])
+
+
+def test_a_table_needs_pyarrow_and_speakers(vcae_, monkeypatch):
+    assert refused(vcae_("embed", SOURCE, "--content", "--out", "e.parquet"), "choose one of .npz")
+    assert refused(vcae_("embed", SOURCE, "--every", "0", "--out", "e.npz"), "--every")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("vcae.cli.codes.find_spec", lambda name: None)
+    assert refused(vcae_("embed", SOURCE, "--out", "e.parquet"), "pip install 'vcae[parquet]'")
 
 
 @pytest.mark.parametrize("option", ["--content", "--units"])
@@ -219,6 +272,39 @@ def test_embed_writes_content(vcae_, discrete, option):
             array = c[str(path)]
             assert array.shape == ((frames,) if option == "--units" else (TINY.content_dim, frames))
             assert np.issubdtype(array.dtype, np.integer if option == "--units" else np.floating)
+
+
+def test_voice_shows_what_each_reference_adds(vcae_):
+    assert vcae_("voice", TARGET, "--out", "a.voice").out == ""
+    done = vcae_("voice", TARGET, SOURCE, "--verbose", "--out", "a.voice", "--model", "studio")
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert rows[0] == ["recording", "speech", "share", "cosine", "doubts"]
+    assert [row[0] for row in rows[1:]] == [str(TARGET), str(SOURCE)]
+    assert {row[4] for row in rows[1:]} == {"another voice"}
+    assert sum(int(row[2].removesuffix("%")) for row in rows[1:]) == 100
+    assert done.code == 0 and "sounds like another speaker" in done.err
+
+
+def test_similarity_answers_and_says_how_often_it_errs(vcae_, tmp_path):
+    def compare(one, other, *options):
+        return vcae_("similarity", one, other, *options, "--model", "studio")
+
+    (tmp_path / "man").mkdir()
+    shutil.copy(TARGET, tmp_path / "man")
+    audio.Audio(audio.read(TARGET).samples[RATE:], RATE).write(tmp_path / "later.wav")
+    same = compare(tmp_path / "man", tmp_path / "later.wav")
+    assert same.code == 0 and same.out.startswith("same, cosine 0.")
+    assert "same: " in same.lines[0] and "different: below" in same.lines[1]
+    about = json.loads(compare(SOURCE, TARGET, "--json").out)
+    assert about["answer"] == "different" and about["cosine"] < about["calibration"]["different_below"]
+
+
+def test_similarity_by_other_weights_is_not_calibrated(vcae_):
+    done = vcae_("similarity", SOURCE, TARGET)
+    assert (
+        done.code == 0 and done.out.startswith("not calibrated for these weights, cosine ") and not done.err
+    )
+    assert refused(vcae_("similarity", SOURCE, "missing.wav"), "missing.wav", "no such file")
 
 
 def test_content_of_a_file_called_file(vcae_):
@@ -1044,7 +1130,8 @@ def test_the_program_converts(tmp_path):
 def test_a_stream_that_was_paused_recovers_its_latency(tmp_path, weights):
     samples = np.tile(audio.read(SOURCE, RATE).samples, 3)[: 6 * RATE]
     Audio(samples, RATE).write(tmp_path / "source.wav")
-    words = ["--voice", TARGET, "--input", "source.wav", "--output", "out.wav", "--realtime"]
+    vcae.load(weights).voice(TARGET).save(tmp_path / "a.voice")
+    words = ["--voice", "a.voice", "--input", "source.wav", "--output", "out.wav", "--realtime"]
     with start("stream", *words, "--model", weights, cwd=tmp_path) as process:
         while not list(tmp_path.glob(".*.part")):
             assert process.poll() is None

@@ -52,6 +52,16 @@ def run(monkeypatch, capsys, weights):
     return run
 
 
+def test_outputs_have_the_formats_of_conversions_and_are_kept(run, sound):
+    command = ["denoise", sound, "--out", "new/", "--format", "opus", "--sample-rate", "48000", "--jobs", "2"]
+    assert run(*command) == (0, [])
+    assert soundfile.info("new/sound.opus").samplerate == 48_000
+    assert "denoise" in audio.comment(Path("new/sound.opus"))
+    assert run(*command) == (0, ["vcae: 1 of 1 were converted before, and are kept"])
+    code, lines = run("denoise", sound, "--out", "x.wav", "--subtype", "PCM_99")
+    assert code == 2 and "PCM_99" in lines[0]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_file_is_restored(run, sound, task):
     assert run(task, sound, "--out", "out.flac") == (0, [])

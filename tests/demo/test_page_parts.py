@@ -16,8 +16,7 @@ from vcae import Audio, audio
 if find_spec("gradio") is None:
     pytest.skip("needs the extra `demo`", allow_module_level=True)
 
-import vcae
-from demo import formats, likeness, space
+from demo import formats, space
 from demo.shelf import Shelf, file_name
 from demo.widgets.pictures import CHART, chart, labels
 
@@ -76,37 +75,6 @@ def test_the_shelf_keeps_what_is_given(tmp_path):
     assert audio.read(tmp_path / "made.flac").sample_rate == 48_000
     assert client.get(f"/{kept.address}.exe?download").status_code == 404
     assert client.get("/kept/guessed/a.wav").status_code == 404
-
-
-@pytest.fixture(scope="module")
-def vc():
-    return vcae.load()
-
-
-@pytest.mark.parametrize("path", sorted(VOICES.glob("*.flac")), ids=lambda path: path.stem)
-def test_recordings_of_speech_are_speech_without_doubts(vc, path):
-    recording = audio.read(path, RATE)
-    assert likeness.heard(vc, recording).speech
-    assert likeness.doubts(vc, recording) == []
-
-
-def test_what_is_wrong_with_a_reference_is_said(vc):
-    man, woman = (audio.read(path, RATE).samples for path in sorted(VOICES.glob("*.flac"))[1:3])
-    noise = np.random.default_rng(0).standard_normal(len(man)).astype(np.float32)
-    told = {
-        "short": man[: RATE // 2],
-        "noisy": man + 0.3 * np.sqrt(man.var()) * noise,
-        "two people": np.concatenate([x[-3 * RATE :] for x in (man, woman)]),
-    }
-    for word, samples in told.items():
-        assert word in " ".join(likeness.doubts(vc, Audio(samples, RATE)))
-
-
-def test_likeness_rises_with_the_cosine(vc):
-    values = [likeness.likeness(c) for c in np.linspace(-1, 1, 50)]
-    assert values == sorted(values)
-    assert values[0] < 0.2 < 0.7 < values[-1]
-    assert likeness.calibrated_for(vc), "run demo/calibrate.py again"
 
 
 def test_the_space_needs_what_the_project_needs():

@@ -15,8 +15,9 @@ from vcae.corpora.exclude import Excluded, leave_out, read_excluded, write_exclu
 from vcae.corpora.layouts import folder, read_speech
 from vcae.corpora.utterance import CorpusError, Utterance
 from vcae.doctor import PROBLEMS, Examination, Limits, Measurement, examine
-from vcae.doctor.findings import find_all, split_in_two
+from vcae.doctor.findings import find_all
 from vcae.doctor.report import write_all
+from vcae.inference.reference import split_in_two
 
 RATE = 16_000
 

@@ -9,10 +9,10 @@ from conftest import VOICES
 from scipy.signal import butter, sosfiltfilt
 
 from vcae.audio import Audio, read, write
+from vcae.audio.measures import bandwidth, clipped_share, hum, noise_level
 from vcae.corpora.utterance import Utterance
 from vcae.doctor import Measurement, measure
 from vcae.doctor.containers import is_truncated
-from vcae.doctor.measure import bandwidth, clipped_share, hum, noise_level
 
 FILES = sorted(VOICES.glob("*.flac"))
 RATE = 16_000

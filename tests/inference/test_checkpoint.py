@@ -251,3 +251,12 @@ def test_nothing_is_unpickled(tmp_path):
     with pytest.raises(CheckpointError):
         load_vocoder(path)
     assert not created.exists()
+
+
+def test_another_default_dtype_is_told():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(CheckpointError, match=r"torch's default is torch\.float64.*set_default_dtype"):
+            load_vocoder()
+    finally:
+        torch.set_default_dtype(torch.float32)

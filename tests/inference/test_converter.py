@@ -16,7 +16,7 @@ from conftest import FSQ, TINY, TINY_VOCODER, VOICES, noise, save_weights, seede
 
 import vcae
 from vcae import Audio, AudioError, CheckpointError, Converter, Voice, VoiceError
-from vcae.audio import recording
+from vcae.audio import AudioWarning, recording
 from vcae.errors import VcaeError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
@@ -442,11 +442,13 @@ def test_a_moment_of_speech_holds_no_voice(bundled, source):
         bundled.voice(Audio(source.samples[middle : middle + 1_600], RATE))
 
 
-def test_a_bad_reference_among_good_ones_is_named(converter, tmp_path):
+def test_a_bad_reference_among_good_ones_is_named_and_left_out(converter, tmp_path):
     short = tmp_path / "short.wav"
     white(0.1).write(short)
-    with pytest.raises(VoiceError, match=r"short\.wav"):
-        converter.voice([CLIPS[0], short])
+    with pytest.warns(AudioWarning, match=r"short\.wav: holds no speech.*left out"):
+        assert same(converter.voice([CLIPS[0], short]), converter.voice(CLIPS[0]))
+    with pytest.raises(VoiceError, match=r"short\.wav: holds no speech"):
+        converter.voice([short, short])
 
 
 def test_voices_belong_to_their_weights(converter, discrete, voice, source, tmp_path):

@@ -9,10 +9,10 @@ from vcae.audio.highpass import HighPass
 from vcae.audio.level import LEVEL, gain_to, is_silent, is_sound, loudness, speech_seconds
 from vcae.audio.mix import Mix
 from vcae.audio.reader import AUDIO_SUFFIXES, AudioFile, comment, decode, find_audio, read
-from vcae.audio.recording import Recording
+from vcae.audio.recording import Recording, Source, beginning
 from vcae.audio.resampler import Resampler, resample, resampled
 from vcae.audio.waveform import Audio, write
-from vcae.audio.writer import WRITABLE, encoding_of, write_blocks
+from vcae.audio.writer import WRITABLE, Encoding, encoding_of, write_blocks, write_encoded
 from vcae.errors import AudioError, AudioWarning, PartialWarning
 
 __all__ = [
@@ -23,12 +23,15 @@ __all__ = [
     "AudioError",
     "AudioFile",
     "AudioWarning",
+    "Encoding",
     "HighPass",
     "Mix",
     "PartialWarning",
     "Recording",
     "Resampler",
     "Samples",
+    "Source",
+    "beginning",
     "comment",
     "concatenate",
     "cut",
@@ -45,4 +48,5 @@ __all__ = [
     "speech_seconds",
     "write",
     "write_blocks",
+    "write_encoded",
 ]

@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from itertools import dropwhile
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from vcae.audio.resampler import resampled
 from vcae.audio.waveform import Audio
 from vcae.errors import AudioError, AudioWarning
 from vcae.progress import Progress
+
+Source: TypeAlias = str | Path | Audio
+"""A recording: a file of any sample rate and format, or samples with their rate."""
 
 _SHORT_SECONDS = 600  # recordings up to this length are held in memory
 
@@ -34,9 +39,7 @@ class Recording:
     silent: bool
     """`is_silent` of the whole recording."""
 
-    def __init__(
-        self, source: str | Path | Audio, sample_rate: int, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, source: Source, sample_rate: int, progress: Progress | None = None) -> None:
         if not isinstance(source, str | Path | Audio):
             raise AudioError(
                 f"a recording cannot be of type {type(source).__name__}; "
@@ -66,7 +69,7 @@ class Recording:
         """Read the recording from its beginning. task: name of the purpose, for the progress report."""
         return self._with_progress(task, self._read(), self.length / self.sample_rate)
 
-    def _reader(self, source: str | Path | Audio) -> Callable[[], Iterator[Samples]]:
+    def _reader(self, source: Source) -> Callable[[], Iterator[Samples]]:
         """A function that reads the source from its beginning."""
         if isinstance(source, Audio):
             rate, samples = source.sample_rate, source.samples[:, None]
@@ -97,3 +100,23 @@ class Recording:
             processed += len(block)
             if self._progress:
                 self._progress(task, processed / self.sample_rate, seconds)
+
+
+def beginning(source: Source, seconds: float) -> Audio:
+    """The first seconds of a recording, from its first block with sound, at its own rate and unfiltered.
+
+    Raises AudioError.
+    """
+    if isinstance(source, Audio):
+        rate, blocks = source.sample_rate, split(source.samples)
+    else:
+        file = AudioFile(source)
+        rate, blocks = file.sample_rate, file.blocks()
+    found: list[Samples] = []
+    missing = round(seconds * rate)
+    for block in dropwhile(is_silent, blocks):
+        found.append(block[:missing])
+        missing -= len(found[-1])
+        if not missing:
+            break
+    return Audio(concatenate(found), rate)

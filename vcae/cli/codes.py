@@ -1,17 +1,23 @@
 """The command for embeddings and content codes: embed."""
 
 import zipfile
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from tyro.conf import arg
 
 from vcae.cli import console, paths
 from vcae.cli.options import Device, Model, Sources, load_converter
 from vcae.errors import VcaeError
-from vcae.files import check_output, replacing
+from vcae.files import OutputError, check_output, replacing
+from vcae.inference.encoders import SpeakerEncoder
 from vcae.progress import Progress
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 def embed(
@@ -19,43 +25,78 @@ def embed(
     out: Path,
     content: bool = False,
     units: bool = False,
+    every: Annotated[float | None, arg(metavar="SECONDS")] = None,
     model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
-    """Write speaker embeddings to a NumPy archive: `files` (n,) and `embeddings` (n, E), of unit norm.
+    """Write speaker embeddings: `files` (n,) and `embeddings` (n, E), of unit norm.
+
+    The output is a NumPy archive, or a Parquet table with these columns if pyarrow is installed.
 
     Args:
         files: recordings, or folders of them
-        out: the archive, NAME.npz
+        out: the archive, NAME.npz, or the table, NAME.parquet
         content: write content codes instead: for each file an array (D, T) under the file's name
         units: write ids of the content codes instead: (T,) for each file; needs a discrete bottleneck
+        every: write embeddings along each file instead, one every so many seconds, of 1.6 seconds each; with
+            `times` (n,), the middle of each in seconds
     """
-    check_output(out, [".npz"])
+    codes = content or units
+    check_output(out, [".npz"] if codes else [".npz", ".parquet"])
+    if every is not None and (codes or not every >= 0.01):
+        raise VcaeError("--every is the step in seconds between speaker embeddings, 0.01 or more")
+    if out.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise OutputError(f"{out}: needs pyarrow, which is not installed; pip install 'vcae[parquet]'")
     plan = [(path, out) for path, _ in paths.recordings(files)]
     converter = load_converter(model, device)
     if units and not converter.autoencoder.bottleneck.discrete:
         raise VcaeError(
             "--units needs weights with a discrete bottleneck, and these are continuous; use --content"
         )
-    arrays: dict[str, NDArray[Any]] = {}
+    along = None
+    if every is not None:
+        along = partial(SpeakerEncoder.from_pretrained(model).to(device).slide, step=every)
+    arrays: Arrays = {}
+    times: list[NDArray[Any]] = []
 
     def encode(path: Path, _: Path, progress: Progress) -> None:
-        if content or units:
+        if codes:
             code = converter.content(path, progress)
             arrays[str(path)] = (code.z if code.ids is None or not units else code.ids).numpy()
+        elif along:
+            track = along(path)
+            arrays[str(path)] = track.codes
+            times.append(track.times)
         else:
-            arrays[str(path)] = converter.embed(path, progress)
+            arrays[str(path)] = converter.embed(path, progress)[None]
 
     failed = console.for_each(plan, encode)
-    if not (content or units):
-        arrays = {"files": np.array(list(arrays)), "embeddings": np.stack(list(arrays.values()))}
-    _write_npz(out, arrays)
+    if not codes:
+        names = [name for name, array in arrays.items() for _ in array]
+        arrays = {"files": np.array(names), "embeddings": np.concatenate(list(arrays.values()))}
+        if times:
+            arrays["times"] = np.concatenate(times)
+    (_write_npz if out.suffix.lower() == ".npz" else _write_parquet)(out, arrays)
     console.report(failed)
 
 
-def _write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+def _write_npz(path: Path, arrays: Arrays) -> None:
     """Write an archive like np.savez, which does not accept all names, such as `file`."""
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
                 np.lib.format.write_array(f, array, allow_pickle=False)
+
+
+def _write_parquet(path: Path, arrays: Arrays) -> None:
+    """Write a table with a column for each array; of (n, E), a column of lists of E numbers."""
+    import pyarrow.parquet
+
+    columns = {
+        name: pyarrow.array(array)
+        if array.ndim == 1
+        else pyarrow.FixedSizeListArray.from_arrays(array.ravel(), array.shape[1])
+        for name, array in arrays.items()
+    }
+    with replacing(path) as unfinished:
+        pyarrow.parquet.write_table(pyarrow.table(columns), unfinished)

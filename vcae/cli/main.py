@@ -24,6 +24,7 @@ from vcae.cli.info import info
 from vcae.cli.live import stream
 from vcae.cli.phones import speak, transcribe
 from vcae.cli.restore import denoise, revoice, superres
+from vcae.cli.similarity import similarity
 from vcae.cli.voices import mix, voice
 from vcae.errors import VcaeError
 
@@ -38,6 +39,7 @@ COMMANDS = (
     superres,
     revoice,
     embed,
+    similarity,
     transcribe,
     speak,
     voice,

@@ -1,66 +1,85 @@
 """Commands that restore recordings: denoise, superres, revoice."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from vcae.cli import console, paths
-from vcae.cli.options import Device, Sources, check_device
+from vcae.cli.batch import Batch
+from vcae.cli.options import Device, Format, Jobs, Output, SampleRate, Sources, Subtype, check_device
 from vcae.model.restorer import Task
-from vcae.progress import Progress
 
 Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; no weights are bundled yet")]
 Pitch = Annotated[float | None, arg(help="mean F0 of the voice in Hz; default: estimated from the recording")]
 
 
-def denoise(sources: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
+def denoise(
+    sources: Sources,
+    out: Output,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    subtype: Subtype = None,
+    jobs: Jobs = 1,
+    model: Model = None,
+    device: Device = "cpu",
+) -> None:
     """Remove noise and reverberation from speech; the voice stays that of the speaker.
 
     Args:
         sources: recordings, or folders of them
-        out: a file for a single source, otherwise a folder
+        out: a file for a single source, otherwise a folder; a slash at the end says that it is a folder
     """
-    _restore("denoise", sources, out, model, device)
+    batch = Batch(sources, out, format, sample_rate, subtype, jobs)
+    _restore("denoise", batch, model, device)
 
 
-def superres(sources: Sources, out: Path, model: Model = None, device: Device = "cpu") -> None:
+def superres(
+    sources: Sources,
+    out: Output,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    subtype: Subtype = None,
+    jobs: Jobs = 1,
+    model: Model = None,
+    device: Device = "cpu",
+) -> None:
     """Widen telephone sound of 8 kHz to 16 kHz: keep what is there, generate the band above.
 
     Args:
         sources: recordings, or folders of them
-        out: a file for a single source, otherwise a folder
+        out: a file for a single source, otherwise a folder; a slash at the end says that it is a folder
     """
-    _restore("superres", sources, out, model, device)
+    batch = Batch(sources, out, format, sample_rate, subtype, jobs)
+    _restore("superres", batch, model, device)
 
 
 def revoice(
-    sources: Sources, out: Path, pitch: Pitch = None, model: Model = None, device: Device = "cpu"
+    sources: Sources,
+    out: Output,
+    pitch: Pitch = None,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    subtype: Subtype = None,
+    jobs: Jobs = 1,
+    model: Model = None,
+    device: Device = "cpu",
 ) -> None:
     """Speak whispered or monotone speech with a voice and a melody.
 
     Args:
         sources: recordings, or folders of them
-        out: a file for a single source, otherwise a folder
+        out: a file for a single source, otherwise a folder; a slash at the end says that it is a folder
     """
-    _restore("revoice", sources, out, model, device, pitch)
+    batch = Batch(sources, out, format, sample_rate, subtype, jobs)
+    _restore("revoice", batch, model, device, pitch)
 
 
-def _restore(
-    task: Task,
-    sources: tuple[Path, ...],
-    out: Path,
-    model: Path | None,
-    device: str,
-    pitch: float | None = None,
-) -> None:
-    plan = paths.outputs(sources, out)
+def _restore(task: Task, batch: Batch, model: Path | None, device: str, pitch: float | None = None) -> None:
     from vcae.uses.restore import load
 
     check_device(device)
     restorer = load(model, device)
-
-    def restore_one(source: Path, path: Path, progress: Progress) -> None:
-        restorer.restore_file(source, path, task, pitch, progress)
-
-    console.report(console.for_each(plan, restore_one))
+    batch.run(
+        partial(restorer.restore_file, task=task, pitch=pitch), lambda _: (restorer.fingerprint, task, pitch)
+    )

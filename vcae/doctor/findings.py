@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from vcae.corpora.utterance import Utterance
 from vcae.doctor.measure import LONGEST, Array, Measurement
+from vcae.inference.reference import split_in_two, unit
 
 _PADDING = 0.12  # seconds that an encoder may add
 _NEARER = 0.2  # how much nearer another speaker must be, in cosine
@@ -231,7 +231,7 @@ def speaker_findings(
                 yield Finding("two people", detail, speakers=(name,))
     if len(names) < 2:
         return
-    centres = np.array([_unit(codes[name].mean(axis=0)) for name in names])
+    centres = np.array([unit(codes[name].mean(axis=0)) for name in names])
     alike = centres @ centres.T
     for i, j in zip(*np.nonzero(np.triu(alike > limits.one_person, 1)), strict=True):
         yield Finding("one person", f"cosine {alike[i, j]:.2f}", speakers=(names[i], names[j]))
@@ -239,31 +239,11 @@ def speaker_findings(
         nearness = codes[name] @ centres.T
         best = np.where(np.arange(len(names)) == at, -1, nearness).argmax(axis=1)
         for row, k in enumerate(groups[name]):
-            others = _unit(np.delete(codes[name], row, axis=0).mean(axis=0))
+            others = unit(np.delete(codes[name], row, axis=0).mean(axis=0))
             own, other = float(codes[name][row] @ others), float(nearness[row, best[row]])
             if own < limits.other_speaker and other > own + _NEARER:
                 detail = f"cosine {own:.2f} to {name}, {other:.2f} to {names[best[row]]}"
                 yield Finding("other speaker", detail, k, (name, names[best[row]]))
-
-
-def split_in_two(codes: Array) -> tuple[npt.NDArray[np.bool_], float]:
-    """Split speaker codes (N, E) by 2-means: mask of the smaller group (N,), and cosine of the means."""
-    centred = codes - codes.mean(axis=0)
-    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
-    second = centred @ axis > 0
-    for _ in range(10):
-        if second.all() or not second.any():
-            return np.zeros(len(codes), bool), 1.0
-        first_mean, second_mean = (_unit(codes[part].mean(axis=0)) for part in (~second, second))
-        moved = codes @ second_mean > codes @ first_mean
-        if (moved == second).all():
-            break
-        second = moved
-    return (second if second.sum() <= len(second) / 2 else ~second), float(first_mean @ second_mean)
-
-
-def _unit(x: Array) -> Array:
-    return x / max(float(np.linalg.norm(x)), 1e-9)
 
 
 def _mixed_rates(

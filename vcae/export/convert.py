@@ -67,12 +67,12 @@ def convert(graphs: Graphs, source: Array, reference: Array, stream: bool) -> Ar
     """Convert the source into the voice of the reference: (N,), (M,) float32 in [-1, 1] -> (N,)."""
     hop, step = graphs.hop, 2 * graphs.hop
     reference, _ = levelled(graphs, reference)
-    target = pitch_of(graphs, reference)
+    reference, target = voice_of(graphs, reference)
     if target.voiced * hop < 0.1 * graphs.rate:
         raise ValueError("the reference holds no speech; give some seconds of one person talking")
     wav, gain = levelled(graphs, source)
-    source_pitch = pitch_of(graphs, wav)
-    codes = zip(speaker_of(graphs, reference), speaker_of(graphs, wav), strict=True)
+    speech, source_pitch = voice_of(graphs, wav)
+    codes = zip(speaker_of(graphs, reference), speaker_of(graphs, speech), strict=True)
     # Speaker guidance: the target's code, moved away from that of the source speaker.
     scale = np.float32(graphs.guidance_scale)
     embedding, tokens = (
@@ -138,12 +138,41 @@ def integrated(phase: float, prosody: Array, seconds: float) -> tuple[float, Arr
     return phase, np.array([phases], np.float32)
 
 
-def pitch_of(graphs: Graphs, wav: Array) -> Pitch:
-    """F0 statistics of a whole signal, with a prior of ten frames about 150 Hz."""
+def voice_of(graphs: Graphs, wav: Array) -> tuple[Array, Pitch]:
+    """What of a whole signal is speech: (N,) -> (M,), and its F0 statistics; all, where nothing is."""
     step, delay = 2 * graphs.hop, graphs.prosody_delay
-    prosody = graphs("prosody", mel=whole_mel(graphs, padded(wav, graphs.delay, step)))[0]
-    described = prosody[:, delay : delay + 2 * -(-len(wav) // step)]  # without the frames of the padding
-    log_f0, voicing = described[:2].astype(np.float64)
+    mel = whole_mel(graphs, padded(wav, graphs.delay, step))
+    count = 2 * -(-len(wav) // step)  # without the frames of the padding
+    prosody = graphs("prosody", mel=mel)[0, :, delay : delay + count]
+    speech = speech_in(mel[0, :, :count], prosody)
+    if not speech.any():
+        speech = ~speech
+    return wav[np.repeat(speech, graphs.hop)[: len(wav)]], pitch_of(prosody[:2] * [np.ones(count), speech])
+
+
+def speech_in(mel: Array, prosody: Array) -> Array:
+    """Which frames are speech: mel (n_mels, T), prosody (3, T) -> (T,).
+
+    These are the voiced frames whose spectrum moves, as it does not in a tone, and what is not voiced within
+    half a second of them.
+    """
+    _, voicing, energy = prosody
+    lag = min(10, mel.shape[1] - 1)
+    change = np.pad(np.abs(mel[:, lag:] - mel[:, : mel.shape[1] - lag]).mean(0), (lag, 0), "edge")
+    voiced = (voicing > 0.5) & (energy > energy.max() - 4.6)
+    moving = voiced & (around(voiced * change, 100) >= 0.4 * around(voiced, 100))
+    return (around(moving, 50) > 0.5) & (moving | ~voiced)
+
+
+def around(x: Array, frames: int) -> Array:
+    """Sum of the values within so many frames: (T,) -> (T,)."""
+    sums = np.cumsum(np.pad(x.astype(np.float64), (frames + 1, frames)))
+    return sums[2 * frames + 1 :] - sums[: -2 * frames - 1]
+
+
+def pitch_of(prosody: Array) -> Pitch:
+    """F0 statistics of log-F0 and voicing, (2, T), with a prior of ten frames about 150 Hz."""
+    log_f0, voicing = prosody.astype(np.float64)
     weights, middle = (4 * voicing - 2).clip(0, 1), math.log(150)
     voiced = weights.sum()
     mean = (weights @ log_f0 + 10 * middle) / (voiced + 10)

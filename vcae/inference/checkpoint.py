@@ -158,6 +158,11 @@ def _build(
     """The model of tensors and header. Raises CheckpointError."""
     if about["kind"] != kind.__name__:
         raise CheckpointError(f"{path}: holds a {about['kind']}; name a file that holds a {kind.__name__}")
+    if torch.get_default_dtype() != torch.float32:
+        raise CheckpointError(
+            f"{path}: computes in float32, but torch's default is {torch.get_default_dtype()};"
+            " call torch.set_default_dtype(torch.float32) first"
+        )
     try:
         options = about["config"] | {"mel": MelConfig(**about["config"]["mel"])}
         model = kind(config(**options))

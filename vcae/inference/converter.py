@@ -1,29 +1,37 @@
 """The main API: conversion, voices, embeddings and content codes of recordings."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import NamedTuple, TypeAlias, Unpack
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from vcae.audio import (
     Audio,
+    AudioWarning,
+    Encoding,
     Recording,
     Samples,
+    Source,
+    beginning,
     concatenate,
     cut,
-    gain_to,
-    resampled,
-    speech_seconds,
-    write_blocks,
+    find_audio,
+    write_encoded,
 )
-from vcae.errors import AudioError, VcaeError
+from vcae.errors import VcaeError
 from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocoder, model_files
 from vcae.inference.engine import Engine
+from vcae.inference.likeness import CALIBRATION, DIFFERENT_BELOW
+from vcae.inference.pieces import pieces, refuse_silence, weight
+from vcae.inference.reference import DOUBTS, EXAMINED, LAG, Quality, change_of, speech_mask
 from vcae.inference.stream import Stream
 from vcae.inference.voice import Voice, VoiceError
 from vcae.model.autoencoder import Autoencoder
@@ -35,8 +43,6 @@ from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
 
-Source: TypeAlias = str | Path | Audio
-"""A recording: a file of any sample rate and format, or samples with their rate."""
 Reference: TypeAlias = Voice | Source | Sequence[Source]
 """A target speaker: a `Voice`, a `.voice` file, or one or more recordings."""
 
@@ -44,8 +50,8 @@ MAX_SHIFT = 24.0
 """Largest pitch shift, up or down, in semitones."""
 MIN_SPEECH = 0.1
 """Least duration of voiced frames in a reference, in seconds."""
-PIECE_SECONDS = 10
-"""Length of the pieces in which a recording is analysed, in seconds."""
+DOUBTED = 0.3
+"""Factor on the weight of a reference among several for each doubt about it."""
 
 
 def load(model: str | Path | None = None, device: str = "cpu") -> "Converter":
@@ -67,19 +73,6 @@ class Parts(NamedTuple):
     content: Tensor
     prosody: Tensor
     voice: Voice
-
-
-class Encoding(TypedDict, total=False):
-    """How a file is written.
-
-    sample_rate: in Hz; default: the converter's. subtype: libsndfile's name of an encoding. note: returns
-    text for the metadata, after what says that the speech is converted and by which weights; called when the
-    source has been read.
-    """
-
-    sample_rate: int | None
-    subtype: str | None
-    note: Callable[[], str]
 
 
 class Converter:
@@ -160,14 +153,14 @@ class Converter:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
         progress: Progress | None = None,
-        **encoding: Unpack["Encoding"],
+        **encoding: Unpack[Encoding],
     ) -> None:
         """Convert to a file, block by block; memory does not grow with the source.
 
         Raises OutputError and the errors of `convert`.
         """
         blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress)
-        self._write(out, blocks, self._comment("converted"), **encoding)
+        write_encoded(out, blocks, self.sample_rate, self._comment("converted"), **encoding)
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode a recording and decode it in the voice of its speaker. Raises AudioError."""
@@ -179,30 +172,15 @@ class Converter:
         source: Source,
         out: str | Path,
         progress: Progress | None = None,
-        **encoding: Unpack["Encoding"],
+        **encoding: Unpack[Encoding],
     ) -> None:
         """Reconstruct to a file, block by block. Raises AudioError, OutputError."""
-        self._write(
-            out, self._reconstruct_blocks(source, progress), self._comment("reconstructed"), **encoding
-        )
+        blocks = self._reconstruct_blocks(source, progress)
+        write_encoded(out, blocks, self.sample_rate, self._comment("reconstructed"), **encoding)
 
     def _comment(self, kind: str) -> str:
         """What is said in the metadata of an output."""
         return f"{kind} speech, made by vcae with the weights {self.fingerprint}"
-
-    def _write(
-        self,
-        out: str | Path,
-        blocks: Iterator[Samples],
-        comment: str,
-        sample_rate: int | None = None,
-        subtype: str | None = None,
-        note: Callable[[], str] = str,
-    ) -> None:
-        rate = sample_rate or self.sample_rate
-        if rate != self.sample_rate:
-            blocks = resampled(blocks, self.sample_rate, rate)
-        write_blocks(out, blocks, rate, subtype, lambda: "; ".join(filter(None, [comment, note()])))
 
     def stream(
         self,
@@ -251,9 +229,10 @@ class Converter:
         self.engine.trace()
 
     def voice(self, references: Reference, progress: Progress | None = None) -> Voice:
-        """Compute the voice of a speaker from one or more recordings, weighted by their lengths.
+        """Compute the voice of a speaker from recordings, or folders of them, weighted as `weigh` says.
 
-        Raises AudioError, and VoiceError for recordings without speech and voices made with other weights.
+        What may be wrong with them is told by AudioWarnings, and kept in `Voice.doubts`. Raises AudioError,
+        and VoiceError for recordings without speech and voices made with other weights.
         """
         if isinstance(references, Voice):
             return self._check_weights(references)
@@ -268,19 +247,55 @@ class Converter:
             return self._check_weights(Voice.load(files[0]), files[0])
         if not references:
             raise VoiceError("no reference was given; give at least one recording of the target speaker")
-        voices, seconds = [], []
-        for reference in references:
+        return pooled(self.weigh(references, progress))
+
+    def weigh(self, references: Sequence[Source], progress: Progress | None = None) -> list["Weighed"]:
+        """The voices of recordings of one speaker, or of folders of them, with quality and share in the mean.
+
+        Recordings without speech are left out, and told by an AudioWarning, like doubts about the others.
+        Raises AudioError, and VoiceError where no recording holds speech.
+        """
+        found: list[tuple[str, Voice, Quality]] = []
+        refused: list[str] = []
+        for reference in _files(references):
             recording = self._recording(reference, progress)
-            voice = self._voice_in(recording)
-            voiced = voice.f0.frames / self.autoencoder.config.mel.frame_rate
+            analysis = self._analysed(recording)
+            voiced = analysis.f0(in_speech=True).frames / self.autoencoder.config.mel.frame_rate
             if voiced < MIN_SPEECH:
-                raise VoiceError(
-                    f"{recording.name}: holds no speech or too little; "
-                    "give a recording of some seconds of one person talking"
+                refused.append(
+                    f"{recording.name}: holds no speech or too little ({voiced:.1f} s of voiced speech); "
+                    "give three seconds or more of one person talking"
                 )
-            voices.append(voice)
-            seconds.append(recording.length / self.sample_rate)
-        return Voice.mix(voices, seconds, pool_pitch=True)
+            else:
+                found.append((recording.name, analysis.voice, self.examine(reference)))
+        if not found:
+            raise VoiceError(refused[0])
+        for message in refused:
+            warnings.warn(f"{message}; it is left out", AudioWarning, stacklevel=2)
+        weights = [quality.speech * DOUBTED ** len(quality.doubts) + 1e-3 for _, _, quality in found]
+        weighed = []
+        for number, (name, voice, quality) in enumerate(found):
+            doubts = quality.doubts
+            others = [each for each, _ in enumerate(found) if each != number]
+            if others and self.made_by == CALIBRATION["made_by"]:
+                rest = Voice.mix([found[each][1] for each in others], [weights[each] for each in others])
+                if float(rest.embedding @ voice.embedding) < DIFFERENT_BELOW:
+                    doubts = (*doubts, "another voice")
+            for doubt in doubts:
+                warnings.warn(f"{name}: {DOUBTS[doubt]}", AudioWarning, stacklevel=2)
+            weighed.append(Weighed(name, voice, quality, weights[number] / sum(weights), doubts))
+        return weighed
+
+    def examine(self, reference: Source) -> Quality:
+        """Measure whether the first minute of a recording is good as a reference. Raises AudioError."""
+        start = beginning(reference, EXAMINED)
+        with torch.inference_mode():
+            analysis = _Analysis(with_mel=True)
+            for _ in self._encode(self._recording(start), analysis):
+                pass
+            prosody = torch.cat(analysis.prosody, dim=-1)
+            mel = torch.cat(analysis.mel, dim=-1)[:, : prosody.shape[-1]]
+            return Quality.of(start, mel, prosody, self.autoencoder.speaker)
 
     def guided(self, voice: Reference, source_voice: Reference, strength: float = 1.0) -> Voice:
         """Apply speaker guidance as `convert` does: `Voice.guided` at the guidance scale of these weights."""
@@ -289,9 +304,10 @@ class Converter:
 
     def embed(self, source: Source, progress: Progress | None = None) -> Samples:
         """Speaker embedding of a recording: (E,), unit norm. Raises AudioError."""
-        embedding: Samples = self._voice_in(
-            self._recording(source, progress), with_prosody=False
-        ).embedding.numpy()
+        analysis = _Analysis()
+        for _ in self._encode_speaker(self._recording(source, progress), analysis):
+            pass
+        embedding: Samples = analysis.voice.embedding.numpy()
         return embedding
 
     def content(self, source: Source, progress: Progress | None = None) -> Code:
@@ -363,15 +379,12 @@ class Converter:
         return Audio(samples, self.sample_rate, self._comment("converted"))
 
     def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
-        recording = Recording(source, self.sample_rate, progress)
-        if recording.silent:
-            raise AudioError(f"{recording.name}: is silent; give a recording of speech")
-        return recording
+        return refuse_silence(Recording(source, self.sample_rate, progress))
 
     def _reconstruct_blocks(self, source: Source, progress: Progress | None = None) -> Iterator[Samples]:
         """Yield the samples that `reconstruct` returns, block by block."""
         recording = self._recording(source, progress)
-        voice = self._voice_in(recording)
+        voice = self._analysed(recording).voice
         yield from self._stream_recording(recording, voice, voice, strength=0)
 
     def _stream_recording(
@@ -397,48 +410,61 @@ class Converter:
         yield stream.flush()
 
     def _pieces(self, recording: Recording) -> Iterator["_Piece"]:
-        """A recording, scaled to LEVEL, in pieces of PIECE_SECONDS with the mel of each."""
-        gain = np.float32(gain_to(recording.level))
+        """The pieces of a recording with the mel of each."""
         code, prosody = self.alignment.describing(recording.length)
         stride, cache, start = self.alignment.stride, Cache(), 0  # start: in code frames
-        size, remaining = PIECE_SECONDS * self.sample_rate, recording.length
-        for block in cut(recording.blocks("analysing"), size):
+        remaining = recording.length
+        for block in pieces(recording):
             remaining -= len(block)
-            wav = torch.from_numpy(block * gain)[None, None].to(self.device)
+            wav = torch.from_numpy(block)[None, None].to(self.device)
             padding = 0 if remaining else self.alignment.padding(recording.length)
             padded = nn.functional.pad(wav, (0, padding)) if padding else wav
             mel = self.log_mel(padded, cache)
-            yield _Piece(wav, mel, _within(code, start), _within(prosody, stride * start))
+            yield _Piece(mel, _within(code, start), _within(prosody, stride * start))
             start += mel.shape[-1] // stride
 
-    @torch.inference_mode()
     def _analyse(self, recording: Recording, analysis: "_Analysis") -> Iterator[Samples]:
-        """Add the pieces of a recording to an analysis; yields an empty block after each piece."""
+        """Encode a recording, then its speaker; yields an empty block after each piece."""
+        yield from self._encode(recording, analysis)
+        yield from self._encode_speaker(recording, analysis)
+
+    @torch.inference_mode()
+    def _encode(self, recording: Recording, analysis: "_Analysis") -> Iterator[Samples]:
+        """Add prosody, and content codes and mel if wanted, of a recording to an analysis."""
         cache: Cache = {}
+        past = torch.zeros(self.log_mel.config.n_mels, 0)
         for piece in self._pieces(recording):
             if analysis.with_codes:
                 code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
                 analysis.z.append(code.z[0, :, piece.code_frames].cpu())
-            if analysis.with_prosody:
-                prosody = self.autoencoder.prosody(piece.mel, cache)[..., piece.prosody_frames]
-                analysis.f0 += F0Statistics.of(prosody)
-                if analysis.with_codes:
-                    analysis.prosody.append(prosody[0].cpu())
+            mel = torch.cat([past, piece.mel[0].float().cpu()], dim=-1)  # with what precedes the piece
+            analysis.change.append(change_of(mel)[past.shape[-1] :])
+            if analysis.with_mel:
+                analysis.mel.append(mel[:, past.shape[-1] :])
+            past = mel[:, -LAG:]
+            prosody = self.autoencoder.prosody(piece.mel, cache)[0, :, piece.prosody_frames]
+            analysis.prosody.append(prosody.cpu())
+            yield np.zeros(0, dtype=np.float32)
+
+    @torch.inference_mode()
+    def _encode_speaker(self, recording: Recording, analysis: "_Analysis") -> Iterator[Samples]:
+        """Add the voice of a recording to an analysis, of its speech if the prosody says where that is."""
+        mask = analysis.speech if analysis.prosody and analysis.speech.any() else None
+        for piece in pieces(recording, mask, self.step // self.alignment.stride):
+            wav = torch.from_numpy(piece)[None, None].to(self.device)
             # The speaker encoder needs at least a step.
-            wav = nn.functional.pad(piece.wav, (0, max(0, self.step - piece.wav.shape[-1])))
-            speaker = self.engine.speaker(wav)
+            speaker = self.engine.speaker(nn.functional.pad(wav, (0, max(0, self.step - len(piece)))))
             no_f0 = F0Statistics(0, 0, 0)
             voice = Voice(speaker.embedding[0].cpu(), speaker.tokens[0].cpu(), no_f0, self.made_by)
             analysis.voices.append(voice)
-            seconds = speech_seconds(piece.wav[0, 0].cpu().numpy(), self.sample_rate)
-            analysis.seconds.append(0.01 + seconds)  # a piece without speech counts a little
+            analysis.weights.append(weight(piece, self.sample_rate))
             yield np.zeros(0, dtype=np.float32)
 
-    def _voice_in(self, recording: Recording, with_prosody: bool = True) -> Voice:
-        analysis = _Analysis(with_prosody)
+    def _analysed(self, recording: Recording) -> "_Analysis":
+        analysis = _Analysis()
         for _ in self._analyse(recording, analysis):
             pass
-        return analysis.voice
+        return analysis
 
     def _check_weights(self, voice: Voice, path: str | Path | None = None) -> Voice:
         if voice.made_by != self.made_by:
@@ -448,14 +474,30 @@ class Converter:
         return voice
 
 
+class Weighed(NamedTuple):
+    """A reference among those of a voice. share: of its voice in theirs. doubts: keys of `DOUBTS`."""
+
+    name: str
+    voice: Voice
+    quality: Quality
+    share: float
+    doubts: tuple[str, ...]
+
+
+def pooled(weighed: Sequence[Weighed]) -> Voice:
+    """The voice of several references of one speaker, with all doubts about them."""
+    voices, shares = [each.voice for each in weighed], [each.share for each in weighed]
+    doubts = {doubt: None for each in weighed for doubt in each.doubts}
+    return replace(Voice.mix(voices, shares, pool_pitch=True), doubts=tuple(doubts))
+
+
 class _Piece(NamedTuple):
     """A piece of a recording.
 
-    wav: (1, 1, N). mel: (1, n_mels, T), with zeros after the last piece. code_frames, prosody_frames: the
-    encoders' output frames for this mel that describe the recording.
+    mel: (1, n_mels, T), with zeros after the last piece. code_frames, prosody_frames: the encoders' output
+    frames for this mel that describe the recording.
     """
 
-    wav: Tensor
     mel: Tensor
     code_frames: slice
     prosody_frames: slice
@@ -465,20 +507,48 @@ class _Piece(NamedTuple):
 class _Analysis:
     """Results for the pieces of a recording so far.
 
-    with_prosody: F0 statistics too. with_codes: the content code and the prosody themselves, too.
+    with_codes: the content code, too. with_mel: the mel, too.
     """
 
-    with_prosody: bool = True
     with_codes: bool = False
+    with_mel: bool = False
     z: list[Tensor] = field(default_factory=list)  # (D, T) each
+    mel: list[Tensor] = field(default_factory=list)  # (n_mels, P) each
+    change: list[Tensor] = field(default_factory=list)  # (P,) each, `change_of` the mel
     prosody: list[Tensor] = field(default_factory=list)  # (3, P) each
-    f0: F0Statistics = field(default_factory=lambda: F0Statistics(0, 0, 0))
     voices: list[Voice] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of speech in each piece
+    weights: list[float] = field(default_factory=list)  # of the voices
+
+    @cached_property
+    def speech(self) -> npt.NDArray[np.bool_]:
+        """Which frames belong to speech, (P,)."""
+        prosody = torch.cat(self.prosody, dim=-1)
+        return speech_mask(torch.cat(self.change)[: prosody.shape[-1]], prosody)
+
+    def f0(self, in_speech: bool) -> F0Statistics:
+        """F0 statistics, of what belongs to speech or of everything."""
+        prosody = torch.cat(self.prosody, dim=-1)
+        if in_speech:
+            prosody[1] *= torch.from_numpy(self.speech)
+        return F0Statistics.of(prosody[None])
 
     @property
     def voice(self) -> Voice:
-        return replace(Voice.mix(self.voices, self.seconds), f0=self.f0)
+        """Of the speech, or of everything where there is none."""
+        voice = Voice.mix(self.voices, self.weights)
+        return replace(voice, f0=self.f0(bool(self.speech.any()))) if self.prosody else voice
+
+
+def _files(references: Iterable[Source]) -> Iterator[Source]:
+    """The references, with the audio files of folders in their place. Raises VoiceError for empty folders."""
+    for reference in references:
+        if isinstance(reference, Audio) or not os.path.isdir(reference):  # noqa: PTH112 -- of any name
+            yield reference
+            continue
+        found = find_audio(reference)
+        if not found:
+            raise VoiceError(f"{reference}: holds no audio files; give a folder that holds some, or files")
+        yield from found
 
 
 def _within(frames: slice, start: int) -> slice:

@@ -9,11 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vcae.audio import Audio
+from vcae.audio import Audio, Source
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import CheckpointError, fingerprint, model_files
 from vcae.inference.checkpoint import load as load_checkpoint
-from vcae.inference.converter import Converter, Reference, Source, load
+from vcae.inference.converter import Converter, Reference, load
 from vcae.model.phones import PHONES, SILENCE, Phone, PhoneCodec, PhoneConfig
 from vcae.model.state import Cache
 from vcae.progress import Progress

@@ -25,18 +25,20 @@ class Voice:
     """Speaker code and F0 statistics of a speaker.
 
     embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: hash of the speaker encoder that
-    computed them; a voice can be used with models that have this speaker encoder.
+    computed them; a voice can be used with models that have this speaker encoder. doubts: what may be wrong
+    with the recordings it was made from, keys of `vcae.inference.reference.DOUBTS`.
     """
 
     embedding: Tensor
     tokens: Tensor
     f0: F0Statistics
     made_by: str
+    doubts: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write to a file NAME.voice, in safetensors format. Raises OutputError."""
         check_output(Path(path), [".voice"])
-        about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by}
+        about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by, "doubts": self.doubts}
         save_tensors(Path(path), {"embedding": self.embedding, "tokens": self.tokens}, about)
 
     @classmethod
@@ -44,7 +46,8 @@ class Voice:
         """Read a file that `save` wrote. Raises VoiceError for any other file."""
         try:
             tensors, about = load_tensors(Path(path))
-            return cls(tensors["embedding"], tensors["tokens"], F0Statistics(**about["f0"]), about["made_by"])
+            f0, doubts = F0Statistics(**about["f0"]), tuple(about.get("doubts", ()))
+            return cls(tensors["embedding"], tensors["tokens"], f0, about["made_by"], doubts)
         except (TensorFileError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise VoiceError(f"{path}: not a voice ({reason}); make one with `vcae voice`") from error

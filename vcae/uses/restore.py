@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio import Audio, Recording, Samples, concatenate, cut, write_blocks
+from vcae.audio import Audio, Encoding, Recording, Samples, concatenate, cut, write_encoded
 from vcae.errors import AudioError, VcaeError
-from vcae.inference.checkpoint import BUNDLED, CheckpointError, load_vocoder
+from vcae.inference.checkpoint import BUNDLED, CheckpointError, fingerprint, load_vocoder
 from vcae.inference.checkpoint import load as load_model
 from vcae.inference.stream import BlockStream, LevelTracker
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
@@ -124,10 +124,17 @@ class SpeechRestorer:
         task: Task,
         pitch: float | None = None,
         progress: Progress | None = None,
+        **encoding: Unpack[Encoding],
     ) -> None:
         """Restore to a file, block by block. Raises OutputError and the errors of `restore`."""
         blocks = self.restore_blocks(source, task, pitch, progress=progress)
-        write_blocks(out, blocks, self.sample_rate)
+        comment = f"speech after {task}, made by vcae with the weights {self.fingerprint}"
+        write_encoded(out, blocks, self.sample_rate, comment, **encoding)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all weights. Only outputs need it."""
+        return fingerprint(self.restorer, self.vocoder)
 
     def stream(
         self,

@@ -1,0 +1,87 @@
+"""Recordings that a command turns into other recordings: outputs, formats, what is done already."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vcae.audio import comment, encoding_of
+from vcae.cli import console, paths
+from vcae.errors import VcaeError
+from vcae.progress import Progress
+
+MIN_RATE, MAX_RATE = 1_000, 192_000
+
+
+class Batch:
+    """Recordings to convert, each to a file. Checks the options, before the weights are loaded.
+
+    out: a file or a folder, as `paths.outputs` takes it, or several folders that each get all outputs. keep:
+    other inputs, which are not overwritten.
+    """
+
+    def __init__(
+        self,
+        sources: tuple[Path, ...],
+        out: str | Sequence[str],
+        format: str | None,
+        sample_rate: int | None,
+        subtype: str | None,
+        jobs: int,
+        keep: tuple[Path, ...] = (),
+    ) -> None:
+        if jobs < 1:
+            raise VcaeError(f"--jobs must be 1 or more, not {jobs}")
+        if sample_rate is not None and not MIN_RATE <= sample_rate <= MAX_RATE:
+            raise VcaeError(f"--sample-rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate}")
+        outs = [out] if isinstance(out, str) else out
+        plans = [paths.outputs(sources, each, format and f".{format}", keep) for each in outs]
+        self.plan = [pair for plan in plans for pair in plan]
+        self.number = {path: number for number, plan in enumerate(plans) for _, path in plan}
+        """Of the folder that an output is in."""
+        encoding_of(self.plan[0][1], subtype)
+        self.sample_rate, self.subtype, self.jobs = sample_rate, subtype, jobs
+
+    def run(self, process: Callable[..., None], options: Callable[[Path], object]) -> None:
+        """Convert what has not been converted with the same options.
+
+        process: called with source, output, `progress` and `vcae.audio.Encoding`. options: all that an output
+        depends on beside source and encoding, as an object with a `repr` that tells.
+        """
+        kept: list[Path] = []
+
+        def one(source: Path, path: Path, progress: Progress) -> None:
+            note = self._note(source, options(path))
+            if note and path.is_file() and note in comment(path):
+                kept.append(path)
+                return
+            process(
+                source,
+                path,
+                progress=progress,
+                sample_rate=self.sample_rate,
+                subtype=self.subtype,
+                # What was made from a part of a source is not finished: the next run tells it again.
+                note=lambda: "" if console.notices.is_partial(source) else note,
+            )
+
+        failed = console.for_each(self.plan, one, self.jobs)
+        if kept:
+            console.err.print(f"vcae: {len(kept)} of {len(self.plan)} were converted before, and are kept")
+        console.report(failed)
+
+    def _note(self, source: Path, options: object) -> str:
+        """A mark of all that an output depends on, for its metadata; empty for a source that is missing."""
+        try:
+            status = source.stat()
+        except (OSError, ValueError):
+            return ""
+        about = (
+            os.fsencode(source.absolute()),
+            status.st_size,
+            status.st_mtime_ns,
+            self.sample_rate,
+            self.subtype,
+        )
+        digest = hashlib.sha256(repr((options, about)).encode())
+        return f"job {digest.hexdigest()[:16]}"
