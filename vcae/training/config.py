@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Precision = Literal["32-true", "bf16-mixed"]
+Tracker = Literal["wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class TrainConfig:
     non_finite: Literal["skip", "stop"] = "skip"
     """What to do about a step whose gradient is not finite: leave it out, or stop. Its batch is written to
     the folder either way. A hundred in a row stop the run."""
+    patience: int | None = None
+    """Validations without a lower loss after which training ends; the product is then that of the best one.
+    None: training does not end early."""
+    trackers: tuple[Tracker, ...] = ()
+    """Experiment trackers beside TensorBoard, which need `pip install lightning` and the tracker."""
     record: bool = True
     """On a GPU, record a step as a CUDA graph and replay it, which avoids the launch of thousands of small
     kernels by the processor."""
@@ -59,7 +65,7 @@ class TrainConfig:
 
 BUDGET_AND_LOGGING = (
     *("steps", "minutes", "checkpoint_minutes", "log_steps", "validate_steps", "validate_batches"),
-    *("non_finite", "record"),
+    *("non_finite", "patience", "trackers", "record"),
 )
 """Fields of `TrainConfig` that a resumed run may change; the others determine the weights of each step."""
 
