@@ -45,7 +45,7 @@ class Processes:
         self._fabric, self._stage = fabric, stage
         self._left = False
         # Decisions are exchanged by the processors, so that no GPU waits for them.
-        self._group = distributed.new_group(backend="gloo") if self.number > 1 else None
+        self._group: Any = distributed.new_group(backend="gloo") if self.number > 1 else None
 
     @property
     def first(self) -> bool:

@@ -170,7 +170,7 @@ class Trainer:
                 last_save = clock = time.monotonic()
                 stopping = self.stopping
                 while self.progress < 1 and not stopping:
-                    result, seconds = self._step()
+                    result, seconds = self.advance()
                     now = time.monotonic()
                     self.elapsed, clock = self.elapsed + now - clock, now
                     line.update(self.step, self.progress, result, seconds)
@@ -209,8 +209,8 @@ class Trainer:
             validation={} if self.stopping else validation,
         )
 
-    def _step(self) -> tuple[dict[str, Tensor], float]:
-        """Make a step: its losses by name, and the seconds of speech in it. Raises TrainingError."""
+    def advance(self) -> tuple[dict[str, Tensor], float]:
+        """Make one step: its losses by name, and the seconds of speech in it. Raises TrainingError."""
         result: dict[str, Tensor] | None = None
         try:
             batch, phase = self._next()
