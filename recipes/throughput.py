@@ -86,13 +86,13 @@ def main(recipe: Recipe) -> None:
     torch.manual_seed(0)
     if recipe.tiny:
         recipe = replace(recipe, **vars(bundled.tiny(recipe)))
+    changes: dict[str, Any] = {}
     if recipe.corpora == bundled.SAMPLE_VOICES:
-        recipe = replace(recipe, validation=replace(recipe.validation, speakers=1))
+        changes["validation"] = replace(recipe.validation, speakers=1)
     if recipe.batch_size:
         samplers = [f"{name}_sampler" for name in bundled.STAGES]
-        recipe = replace(
-            recipe, **{n: replace(getattr(recipe, n), batch_size=recipe.batch_size) for n in samplers}
-        )
+        changes |= {n: replace(getattr(recipe, n), batch_size=recipe.batch_size) for n in samplers}
+    recipe = replace(recipe, **changes)
     with TemporaryDirectory() as folder:
         session = Measuring(recipe, recipe.out or Path(folder))
         session.rows = [["stage", "batch", "steps/s", "hours of audio/s", "waiting for data"]]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vcae.inference.traced import TensorFunction, Traced
+from vcae.inference.voice import Voice
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.decoder import SpeakerConditioning
 from vcae.model.mel import LogMel
@@ -69,6 +70,12 @@ class Engine:
     def speaker(self, wav: Tensor) -> SpeakerCode:
         """wav (1, 1, N) of a step or more -> speaker code."""
         return self.autoencoder.speaker.encode(self.log_mel(wav))
+
+    def conditioning(self, voice: Voice) -> SpeakerConditioning:
+        """The decoder's conditioning for a voice, of one example."""
+        embedding, tokens = (x[None].to(self.device) for x in (voice.embedding, voice.tokens))
+        conditioning = self.autoencoder.decoder.conditioning(SpeakerCode(embedding, tokens))
+        return conditioning if voice.offsets is None else conditioning.moved(voice.offsets.to(self.device))
 
     def _analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         code, prosody = self.autoencoder.encode(self.log_mel(wav, cache), cache)

@@ -25,26 +25,35 @@ class Voice:
     """Speaker code and F0 statistics of a speaker.
 
     embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: hash of the speaker encoder that
-    computed them; a voice can be used with models that have this speaker encoder.
+    computed them; a voice can be used with models that have this speaker encoder. offsets: (N,), of a voice
+    that was fine-tuned, are added to the decoder's `SpeakerConditioning`. tuned_for: hash of this decoder; a
+    voice with offsets can be used with it alone.
     """
 
     embedding: Tensor
     tokens: Tensor
     f0: F0Statistics
     made_by: str
+    offsets: Tensor | None = None
+    tuned_for: str | None = None
 
     def save(self, path: str | Path) -> None:
         """Write to a file NAME.voice, in safetensors format. Raises OutputError."""
         check_output(Path(path), [".voice"])
-        about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by}
-        save_tensors(Path(path), {"embedding": self.embedding, "tokens": self.tokens}, about)
+        about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by, "tuned_for": self.tuned_for}
+        tensors = {"embedding": self.embedding, "tokens": self.tokens}
+        if self.offsets is not None:
+            tensors["offsets"] = self.offsets
+        save_tensors(Path(path), tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Voice":
         """Read a file that `save` wrote. Raises VoiceError for any other file."""
         try:
             tensors, about = load_tensors(Path(path))
-            return cls(tensors["embedding"], tensors["tokens"], F0Statistics(**about["f0"]), about["made_by"])
+            f0 = F0Statistics(**about["f0"])
+            tuned = tensors.get("offsets"), about.get("tuned_for")
+            return cls(tensors["embedding"], tensors["tokens"], f0, about["made_by"], *tuned)
         except (TensorFileError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise VoiceError(f"{path}: not a voice ({reason}); make one with `vcae voice`") from error
@@ -55,9 +64,10 @@ class Voice:
     ) -> "Voice":
         """Weighted mean of voices; the weights (default: equal) need not sum to 1.
 
-        Mean and standard deviation of F0 are weighted means, too. With `pool_pitch`, for voices of one
-        speaker, F0 statistics are added instead. Raises VoiceError without voices, for weights that are
-        negative, all zero or of another number, and for voices made with different model weights.
+        Mean and standard deviation of F0 are weighted means, too, and so are the offsets of fine-tuned
+        voices, zero for others. With `pool_pitch`, for voices of one speaker, F0 statistics are added
+        instead. Raises VoiceError without voices, for weights that are negative, all zero or of another
+        number, and for voices made with or tuned for different model weights.
         """
         weights = [1.0] * len(voices) if weights is None else list(weights)
         if not voices or len(weights) != len(voices):
@@ -70,6 +80,9 @@ class Voice:
             raise VoiceError(
                 "voices made with different weights cannot be mixed; make all of them again with one model"
             )
+        tuned_for = {v.tuned_for for v in voices if v.tuned_for}
+        if len(tuned_for) > 1:
+            raise VoiceError("voices tuned for different models cannot be mixed; tune them for one model")
         shares = [w / sum(weights) for w in weights]
         if pool_pitch:
             f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
@@ -80,7 +93,9 @@ class Voice:
             )
             # `mean` and `std` of each voice include the prior already.
             f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR
-        return cls(*_weighted_sum(voices, shares), f0, voices[0].made_by)
+        offsets = [s * v.offsets for s, v in zip(shares, voices, strict=True) if v.offsets is not None]
+        tuned = (torch.stack(offsets).sum(0), *tuned_for) if offsets else (None, None)
+        return cls(*_weighted_sum(voices, shares), f0, voices[0].made_by, *tuned)
 
     def guided(self, source: "Voice", guidance_scale: float, strength: float = 1.0) -> "Voice":
         """This voice under speaker guidance: moved away from the voice of the source speaker.
@@ -88,11 +103,13 @@ class Voice:
         The content code contains some information about the source speaker. At strength 1 the speaker code is
         therefore this voice plus `guidance_scale` times its difference to `source`, the extrapolation of
         classifier-free guidance (Ho and Salimans, 2022). At strength 0 it is `source`. F0 statistics are
-        mixed by strength. Raises VoiceError for voices made with different model weights.
+        mixed by strength, and so are the offsets of a fine-tuned voice. Raises VoiceError for voices made
+        with different model weights.
         """
         mixed = Voice.mix([source, self], [1 - strength, strength])
         share = (1 + guidance_scale) * strength
-        return Voice(*_weighted_sum([source, self], [1 - share, share]), mixed.f0, self.made_by)
+        embedding, tokens = _weighted_sum([source, self], [1 - share, share])
+        return dataclasses.replace(mixed, embedding=embedding, tokens=tokens)
 
 
 def _weighted_sum(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:

@@ -1,6 +1,6 @@
 """The mel decoder, shared by all speakers."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +23,25 @@ class SpeakerConditioning(NamedTuple):
     timbre: list[tuple[Tensor, Tensor]]
     coarse: list[Modulation]
     fine: list[Modulation]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, (B, ...) each, in order."""
+        return [x for part in self for pair in part for x in pair]
+
+    @property
+    def size(self) -> int:
+        """Numbers of one example."""
+        return sum(x[0].numel() for x in self.tensors)
+
+    def moved(self, offsets: Tensor) -> "SpeakerConditioning":
+        """Add offsets, (`size`,), to every example."""
+        sizes = [x[0].numel() for x in self.tensors]
+        moved = iter(
+            x + part.view_as(x[0]) for x, part in zip(self.tensors, offsets.split(sizes), strict=True)
+        )
+        parts = [[(next(moved), next(moved)) for _ in part] for part in self]
+        return SpeakerConditioning(*cast(list[list[Modulation]], parts))
 
 
 class TimbreAttention(nn.Module):

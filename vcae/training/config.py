@@ -232,6 +232,36 @@ class FrontEndFitConfig:
     """Seed of batches and noise."""
 
 
+# One voice
+
+
+@dataclass(frozen=True)
+class VoiceLossWeights:
+    """Weights of the losses of the stage that fine-tunes a voice."""
+
+    mel: float = 4.0
+    """L1 of the standardised log-mel of own speech."""
+    loudness: float = 8.0
+    """Distance of its loudness."""
+    envelope: float = 2.0
+    """L1 of its spectral envelope."""
+    target_speaker: float = 8.0
+    """1 - cosine of converted speech to the person, by the model's own speaker encoder."""
+    source_speaker: float = 5.0
+    """How much nearer converted speech is to its source speaker than the person is."""
+
+
+@dataclass(frozen=True)
+class VoiceStageConfig:
+    """Fine-tuning of one voice."""
+
+    content: Ranges = CONTENT
+    """Perturbation of own speech before the content encoder."""
+    reference: Ranges = REFERENCE
+    """Perturbation of converted speech before the speaker encoder."""
+    loss_weights: VoiceLossWeights = field(default_factory=VoiceLossWeights)
+
+
 # The recogniser
 
 

@@ -339,7 +339,7 @@ class Trainer:
         terms = [weights[n] * x for n, x in losses.items() if n in weights]
         torch.stack([t.float() for t in terms]).sum().backward()
         with_gradient = [p for p in parameters if p.grad is not None]
-        self.processes.average([p.grad for p in with_gradient])
+        self.processes.average([p.grad for p in with_gradient if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(with_gradient, self.config.clip, error_if_nonfinite=False)
         optimiser.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # then no step is made
         optimiser.step()
