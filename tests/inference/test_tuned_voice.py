@@ -1,5 +1,6 @@
-"""A fine-tuned voice, whose offsets are added to the decoder's conditioning."""
+"""A fine-tuned voice, which changes the decoder by low-rank matrices."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import vcae
 from vcae import Audio, Voice
 from vcae.audio import Recording, read
 from vcae.inference.voice import VoiceError
+from vcae.model.decoder import Adapter
 
 CLIPS = sorted(VOICES.glob("*.flac"))
 
@@ -32,25 +34,46 @@ def plain(converter) -> Voice:
 
 @pytest.fixture(scope="module")
 def tuned(converter, plain) -> Voice:
-    size = converter.engine.conditioning(plain).size
-    offsets = 0.5 * torch.randn(size, generator=torch.Generator().manual_seed(0))
-    return replace(plain, offsets=offsets, tuned_for=converter.decoder)
+    torch.manual_seed(0)
+    sizes = [(8, 2, 16), (8, 64, 2), (8, 2, 64), (8, 16, 2)]
+    adapter = Adapter(*((0.3 * torch.randn(size)).half().float() for size in sizes))
+    return replace(plain, adapter=adapter, tuned_for=converter.decoder)
 
 
-def test_offsets_are_kept_in_the_file_and_change_the_conversion(converter, plain, tuned, source, tmp_path):
+def changes(voice: Voice) -> torch.Tensor:
+    """What the voice adds to the weights of the first layer of each block."""
+    return voice.adapter.up @ voice.adapter.down
+
+
+def test_changes_are_kept_in_the_file_and_change_the_conversion(converter, plain, tuned, source, tmp_path):
     tuned.save(tmp_path / "a.voice")
     plain.save(tmp_path / "b.voice")
     loaded, same = (Voice.load(tmp_path / name) for name in ("a.voice", "b.voice"))
-    assert torch.equal(loaded.offsets, tuned.offsets) and loaded.tuned_for == converter.decoder
-    assert same.offsets is None and same.tuned_for is None
-    with_offsets, without = (converter.convert(source, v).samples for v in (tmp_path / "a.voice", plain))
-    assert np.abs(with_offsets - without).max() > 0.01
-    zero = replace(tuned, offsets=torch.zeros_like(tuned.offsets))
-    np.testing.assert_array_equal(converter.convert(source, zero).samples, without)
+    assert all(torch.equal(x, y) for x, y in zip(loaded.adapter, tuned.adapter, strict=True))
+    assert loaded.tuned_for == converter.decoder
+    assert same.adapter is None and same.tuned_for is None
+    changed, without = (converter.convert(source, v).samples for v in (tmp_path / "a.voice", plain))
+    assert np.abs(changed - without).max() > 0.01
+    none = replace(tuned, adapter=Adapter(*(torch.zeros_like(x) for x in tuned.adapter)))
+    np.testing.assert_allclose(converter.convert(source, none).samples, without, atol=1e-5)
+
+
+def test_a_change_is_that_of_the_weights(converter, tuned):
+    """The low-rank path gives what blocks with changed weights would give."""
+    decoder = copy.deepcopy(converter.autoencoder.decoder)
+    a = tuned.adapter
+    with torch.no_grad():
+        for k, block in enumerate([*decoder.coarse.blocks, *decoder.fine.blocks]):
+            block.expand.weight += a.up[k] @ a.down[k]
+            block.project.weight += a.hidden_up[k] @ a.hidden_down[k] / block.scale[:, None]
+        z, prosody = torch.randn(1, 8, 20), torch.rand(1, 3, 40) + torch.tensor([4.5, 0.0, 0.0])[:, None]
+        found = converter.autoencoder.decode(z, prosody, converter.engine.conditioning(tuned))
+        plain = converter.engine.conditioning(replace(tuned, adapter=None))
+        torch.testing.assert_close(found, decoder(z, prosody, plain), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("traced", [False, True])
-def test_a_stream_uses_offsets_as_convert_does(converter, tuned, source, traced):
+def test_a_stream_changes_the_decoder_as_convert_does(converter, tuned, source, traced):
     if traced:
         converter.trace()
     level = Recording(source, 16_000).level
@@ -60,23 +83,24 @@ def test_a_stream_uses_offsets_as_convert_does(converter, tuned, source, traced)
     np.testing.assert_allclose(np.concatenate(streamed), whole, atol=1e-4)
 
 
-def test_a_stream_that_estimates_its_source_keeps_the_offsets(converter, tuned, source):
+def test_a_stream_that_estimates_its_source_keeps_the_changes(converter, tuned, source):
     stream = converter.stream(tuned)
     at_first = stream.speaker.conditioning
     stream.feed(np.tile(source.samples, 3))
-    plain = converter.engine.conditioning(replace(stream.speaker._guided(), offsets=None))
-    assert stream.speaker.conditioning is not at_first
-    for x, y in zip(stream.speaker.conditioning.tensors, plain.moved(tuned.offsets).tensors, strict=True):
+    now = stream.speaker.conditioning
+    assert now is not at_first and now.adapted and stream.speaker.source.adapter is None
+    for x, y in zip(now.coarse[0][2:], at_first.coarse[0][2:], strict=True):
         torch.testing.assert_close(x, y)
 
 
-def test_offsets_are_mixed_by_weight_and_by_strength(converter, plain, tuned):
+def test_changes_are_mixed_by_weight_and_by_strength(converter, plain, tuned):
     mixed = Voice.mix([tuned, plain], [0.25, 0.75])
-    torch.testing.assert_close(mixed.offsets, 0.25 * tuned.offsets)
+    torch.testing.assert_close(changes(mixed), 0.25 * changes(tuned))
     assert mixed.tuned_for == tuned.tuned_for
-    torch.testing.assert_close(tuned.guided(plain, 0.45).offsets, tuned.offsets)
-    torch.testing.assert_close(tuned.guided(plain, 0.45, 0.5).offsets, 0.5 * tuned.offsets)
-    assert Voice.mix([plain, plain]).offsets is None
+    torch.testing.assert_close(changes(Voice.mix([tuned, tuned])), changes(tuned))
+    torch.testing.assert_close(changes(tuned.guided(plain, 0.45)), changes(tuned))
+    torch.testing.assert_close(changes(tuned.guided(plain, 0.45, 0.5)), 0.5 * changes(tuned))
+    assert Voice.mix([plain, plain]).adapter is None
     with pytest.raises(VoiceError, match="tuned for different models"):
         Voice.mix([tuned, replace(tuned, tuned_for="another")])
 

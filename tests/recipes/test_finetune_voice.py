@@ -23,11 +23,11 @@ def test_a_voice_is_tuned_to_recordings_and_converts(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "validation" in done.stderr
     voice = vcae.Voice.load(out)
-    assert voice.offsets.abs().max() > 0 and voice.offsets.isfinite().all()
+    assert voice.adapter.up.abs().max() > 0 and all(x.isfinite().all() for x in voice.adapter)
     assert out.stat().st_size < 100_000
-    # Only the offsets are trained and kept.
+    # Only the changes are trained and kept.
     names = {n for n in load_tensors(tmp_path / "run" / "voice.ckpt")[0] if n.startswith("stage.")}
-    assert {n.split(".")[1] for n in names} <= {"offsets", "log_mel"}
+    assert {n.split(".")[1] for n in names} <= {"adapter", "log_mel"}
     converter = vcae.load(weights)
     plain = converter.voice(CLIPS)
     assert torch.equal(voice.embedding, plain.embedding)

@@ -8,7 +8,7 @@ from torch import Tensor
 from vcae.inference.traced import TensorFunction, Traced
 from vcae.inference.voice import Voice
 from vcae.model.autoencoder import Autoencoder
-from vcae.model.decoder import SpeakerConditioning
+from vcae.model.decoder import Adapter, SpeakerConditioning
 from vcae.model.mel import LogMel
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
@@ -63,7 +63,8 @@ class Engine:
         self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
     ) -> Tensor:
         """z (1, D, T), prosody (1, 3, stride * T) -> wav (1, 1, N), delayed by `alignment.delay` samples."""
-        if self.traced and z.shape[-1] == 1:
+        # The graph is traced without an adapter.
+        if self.traced and z.shape[-1] == 1 and not conditioning.adapted:
             return self.traced[1](z, prosody, conditioning, cache=cache)[0]
         return self._synthesise(z, prosody, conditioning, cache)
 
@@ -75,7 +76,9 @@ class Engine:
         """The decoder's conditioning for a voice, of one example."""
         embedding, tokens = (x[None].to(self.device) for x in (voice.embedding, voice.tokens))
         conditioning = self.autoencoder.decoder.conditioning(SpeakerCode(embedding, tokens))
-        return conditioning if voice.offsets is None else conditioning.moved(voice.offsets.to(self.device))
+        if voice.adapter is None:
+            return conditioning
+        return conditioning.with_adapter(Adapter(*(x.to(self.device) for x in voice.adapter)))
 
     def _analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         code, prosody = self.autoencoder.encode(self.log_mel(wav, cache), cache)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vcae.errors import VcaeError
 from vcae.files import TensorFileError, check_output, load_tensors, save_tensors
+from vcae.model.decoder import Adapter
 from vcae.model.prosody import PRIOR, F0Statistics
 from vcae.model.speaker import SpeakerCode
 
@@ -25,16 +26,15 @@ class Voice:
     """Speaker code and F0 statistics of a speaker.
 
     embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: hash of the speaker encoder that
-    computed them; a voice can be used with models that have this speaker encoder. offsets: (N,), of a voice
-    that was fine-tuned, are added to the decoder's `SpeakerConditioning`. tuned_for: hash of this decoder; a
-    voice with offsets can be used with it alone.
+    computed them; a voice can be used with models that have this speaker encoder. adapter: how a decoder
+    changes for a fine-tuned voice. tuned_for: hash of this decoder, with which alone the voice can be used.
     """
 
     embedding: Tensor
     tokens: Tensor
     f0: F0Statistics
     made_by: str
-    offsets: Tensor | None = None
+    adapter: Adapter | None = None
     tuned_for: str | None = None
 
     def save(self, path: str | Path) -> None:
@@ -42,8 +42,8 @@ class Voice:
         check_output(Path(path), [".voice"])
         about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by, "tuned_for": self.tuned_for}
         tensors = {"embedding": self.embedding, "tokens": self.tokens}
-        if self.offsets is not None:
-            tensors["offsets"] = self.offsets
+        if self.adapter is not None:
+            tensors |= {f"adapter.{n}": x.half() for n, x in self.adapter._asdict().items()}
         save_tensors(Path(path), tensors, about)
 
     @classmethod
@@ -52,8 +52,11 @@ class Voice:
         try:
             tensors, about = load_tensors(Path(path))
             f0 = F0Statistics(**about["f0"])
-            tuned = tensors.get("offsets"), about.get("tuned_for")
-            return cls(tensors["embedding"], tensors["tokens"], f0, about["made_by"], *tuned)
+            voice = cls(tensors["embedding"], tensors["tokens"], f0, about["made_by"])
+            if tuned_for := about.get("tuned_for"):
+                adapter = Adapter(*(tensors[f"adapter.{name}"].float() for name in Adapter._fields))
+                voice = dataclasses.replace(voice, adapter=adapter, tuned_for=tuned_for)
+            return voice
         except (TensorFileError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise VoiceError(f"{path}: not a voice ({reason}); make one with `vcae voice`") from error
@@ -64,9 +67,9 @@ class Voice:
     ) -> "Voice":
         """Weighted mean of voices; the weights (default: equal) need not sum to 1.
 
-        Mean and standard deviation of F0 are weighted means, too, and so are the offsets of fine-tuned
-        voices, zero for others. With `pool_pitch`, for voices of one speaker, F0 statistics are added
-        instead. Raises VoiceError without voices, for weights that are negative, all zero or of another
+        Mean and standard deviation of F0 are weighted means, too, and so are the changes of the decoder for
+        fine-tuned voices, zero for others. With `pool_pitch`, for voices of one speaker, F0 statistics are
+        added instead. Raises VoiceError without voices, for weights that are negative, all zero or of another
         number, and for voices made with or tuned for different model weights.
         """
         weights = [1.0] * len(voices) if weights is None else list(weights)
@@ -80,10 +83,10 @@ class Voice:
             raise VoiceError(
                 "voices made with different weights cannot be mixed; make all of them again with one model"
             )
-        tuned_for = {v.tuned_for for v in voices if v.tuned_for}
-        if len(tuned_for) > 1:
-            raise VoiceError("voices tuned for different models cannot be mixed; tune them for one model")
         shares = [w / sum(weights) for w in weights]
+        tuned = [(s, v.adapter, v.tuned_for) for s, v in zip(shares, voices, strict=True) if s and v.adapter]
+        if len({tuned_for for *_, tuned_for in tuned}) > 1:
+            raise VoiceError("voices tuned for different models cannot be mixed; tune them for one model")
         if pool_pitch:
             f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
         else:
@@ -93,9 +96,11 @@ class Voice:
             )
             # `mean` and `std` of each voice include the prior already.
             f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR
-        offsets = [s * v.offsets for s, v in zip(shares, voices, strict=True) if v.offsets is not None]
-        tuned = (torch.stack(offsets).sum(0), *tuned_for) if offsets else (None, None)
-        return cls(*_weighted_sum(voices, shares), f0, voices[0].made_by, *tuned)
+        mixed = cls(*_weighted_sum(voices, shares), f0, voices[0].made_by)
+        if tuned:
+            parts, adapters, (tuned_for, *_) = zip(*tuned, strict=True)
+            mixed = dataclasses.replace(mixed, adapter=Adapter.sum(adapters, parts), tuned_for=tuned_for)
+        return mixed
 
     def guided(self, source: "Voice", guidance_scale: float, strength: float = 1.0) -> "Voice":
         """This voice under speaker guidance: moved away from the voice of the source speaker.
@@ -103,7 +108,7 @@ class Voice:
         The content code contains some information about the source speaker. At strength 1 the speaker code is
         therefore this voice plus `guidance_scale` times its difference to `source`, the extrapolation of
         classifier-free guidance (Ho and Salimans, 2022). At strength 0 it is `source`. F0 statistics are
-        mixed by strength, and so are the offsets of a fine-tuned voice. Raises VoiceError for voices made
+        mixed by strength, and so are the changes for a fine-tuned voice. Raises VoiceError for voices made
         with different model weights.
         """
         mixed = Voice.mix([source, self], [1 - strength, strength])

@@ -259,6 +259,8 @@ class VoiceStageConfig:
     """Perturbation of own speech before the content encoder."""
     reference: Ranges = REFERENCE
     """Perturbation of converted speech before the speaker encoder."""
+    rank: int = 8
+    """Rank of the changes of the decoder."""
     loss_weights: VoiceLossWeights = field(default_factory=VoiceLossWeights)
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning of one voice: offsets of the decoder's conditioning, with all networks fixed."""
+"""Fine-tuning of one voice: low-rank changes of the decoder, with all networks fixed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ from vcae.inference.voice import Voice
 from vcae.model.alignment import in_step
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import MelConfig
+from vcae.model.decoder import Adapter
 from vcae.model.mel import LogMel
 from vcae.model.prosody import shift
 from vcae.model.speaker import SpeakerCode
@@ -23,21 +24,34 @@ from vcae.training.stages.views import envelope
 
 
 @dataclass(frozen=True)
-class VoiceOffsetsConfig:
-    """Sizes of `VoiceOffsets`."""
+class VoiceAdapterConfig:
+    """Sizes of a `VoiceAdapter`."""
 
     mel: MelConfig
-    size: int
-    """`SpeakerConditioning.size` of the decoder."""
+    blocks: int
+    """Number of the decoder's blocks."""
+    width: int
+    """Channels of a block."""
+    hidden: int
+    """Hidden channels of a block."""
+    rank: int
+    """Rank of the changes."""
 
 
-class VoiceOffsets(nn.Module):
-    """What is added to the decoder's conditioning for one voice: `Voice.offsets`, (N,), zero at first."""
+class VoiceAdapter(nn.Module):
+    """The changes of a decoder for one voice, `Adapter`, none at first."""
 
-    def __init__(self, config: VoiceOffsetsConfig) -> None:
+    def __init__(self, config: VoiceAdapterConfig) -> None:
         super().__init__()
-        self.config = config
-        self.offsets = nn.Parameter(torch.zeros(config.size))
+        c = self.config = config
+        self.down = nn.Parameter(torch.randn(c.blocks, c.rank, c.width) / c.width**0.5)
+        self.up = nn.Parameter(torch.zeros(c.blocks, c.hidden, c.rank))
+        self.hidden_down = nn.Parameter(torch.randn(c.blocks, c.rank, c.hidden) / c.hidden**0.5)
+        self.hidden_up = nn.Parameter(torch.zeros(c.blocks, c.width, c.rank))
+
+    def forward(self) -> Adapter:
+        """The changes."""
+        return Adapter(self.down, self.up, self.hidden_down, self.hidden_up)
 
 
 class VoiceBatch(NamedTuple):
@@ -74,7 +88,7 @@ class VoiceOutput:
 
 
 class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
-    """Tunes the decoder's conditioning to one person, as AdaSpeech tunes layer norms (Chen et al., 2021).
+    """Tunes the decoder to one person by low-rank changes of its blocks (LoRA, Hu et al., 2022).
 
     Half of the examples are speech of the person, perturbed for the content encoder, and must come out as it
     was. The other half are other speakers, converted as `Converter.convert` does, whom the model's speaker
@@ -100,9 +114,10 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
         self.frozen = self.constant = (model,)
-        with torch.no_grad():
-            size = model.decoder.conditioning(self._code([voice])).size
-        self.offsets = VoiceOffsets(VoiceOffsetsConfig(model.config.mel, size))
+        m = model.config
+        blocks = len(model.decoder.coarse.blocks) + len(model.decoder.fine.blocks)
+        sizes = VoiceAdapterConfig(m.mel, blocks, m.decoder_width, m.expansion * m.decoder_width, c.rank)
+        self.adapter = VoiceAdapter(sizes)
         self.discriminator = nn.Module()  # there is none
         self.milestones = {}
         self.loss_weights = asdict(c.loss_weights)
@@ -127,7 +142,7 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
             moved = [shift(prosody[size + k, None], v.f0, voice.f0) for k, v in enumerate(others)]
             prosody = torch.cat([prosody[:size], *moved])
             conditioning = model.decoder.conditioning(self._code([voice] * size + guided))
-        decoded = model.decode(z, prosody, conditioning.moved(self.offsets.offsets))
+        decoded = model.decode(z, prosody, conditioning.with_adapter(self.adapter()))
         own, target = in_step(decoded[:size], target, config.delay)
         standardise = config.mel.standardise
         converted = decoded[size:, :, config.delay :]
@@ -157,5 +172,5 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
 
     @property
     def product(self) -> dict[str, nn.Module]:
-        """The offsets."""
-        return {"voice": self.offsets}
+        """The changes."""
+        return {"voice": self.adapter}
