@@ -358,6 +358,11 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
 def banks(recipe: Recipe, out: Path) -> tuple[Bank, Bank]:
     """Speech to train on and to validate with, kept in `out`; on a GPU if there is one."""
+    with fabric_of().rank_zero_first():  # it prepares the banks, the other processes read them
+        return _banks(recipe, out)
+
+
+def _banks(recipe: Recipe, out: Path) -> tuple[Bank, Bank]:
     found = trainable(recipe.speech(out))
     aside, everyone = recipe.validation.speakers, len({u.speaker for u in found})
     if aside >= everyone:

@@ -76,8 +76,9 @@ def main(recipe: Recipe) -> None:
     """Make the labels, then train."""
     torch.manual_seed(0)
     model = student(recipe)  # before minutes are spent on labels
-    train, codebook = sampler(recipe, recipe.train)
-    validation, _ = sampler(recipe, recipe.validation, codebook)
+    with fabric_of().rank_zero_first():  # it makes the labels, the other processes read them
+        train, codebook = sampler(recipe, recipe.train)
+        validation, _ = sampler(recipe, recipe.validation, codebook)
     guide = load(recipe.guide, ContentStudent, ContentStudentConfig) if recipe.guide else None
     stages = [ContentStage(model, each, recipe.stage, guide) for each in (train, validation)]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))

@@ -101,9 +101,10 @@ def main(recipe: Recipe) -> None:
     """Prepare the teachers, then train."""
     torch.manual_seed(0)
     model = autoencoder(recipe)  # before minutes are spent on labels
-    device = fabric_of().device
-    train, validation = (Bank.load(path).to(device) for path in (recipe.train, recipe.validation))
-    recogniser, judge = teachers(recipe, train)
+    fabric = fabric_of()
+    train, validation = (Bank.load(path).to(fabric.device) for path in (recipe.train, recipe.validation))
+    with fabric.rank_zero_first():  # it makes the labels, the other processes read them
+        recogniser, judge = teachers(recipe, train)
     aside = replace(recipe.sampler, power=0.3, at_most=())
     samplers = [Sampler(train, recipe.sampler), Sampler(validation, aside)]
     stages = [DecoderStage(model, each, recogniser, [judge], recipe.stage) for each in samplers]

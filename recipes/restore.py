@@ -115,10 +115,11 @@ def main(recipe: Recipe) -> None:
         raise VcaeError("the bundled prosody encoder, which labels F0, needs the default mel")
     out = recipe.out or Path("runs/restore-tiny" if recipe.tiny else "runs/restore")
     out.mkdir(parents=True, exist_ok=True)
-    stages = [
-        RestorationStage(model, RestorationSampler(*samplers), labeller, recipe.stage)
-        for samplers in zip(speech(recipe, out), noise(recipe, out), strict=True)
-    ]
+    with fabric_of().rank_zero_first():  # it prepares the banks, the other processes read them
+        samplers = [
+            RestorationSampler(*pair) for pair in zip(speech(recipe, out), noise(recipe, out), strict=True)
+        ]
+    stages = [RestorationStage(model, each, labeller, recipe.stage) for each in samplers]
     trainer = Trainer(stages[0], out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
     append_row(recipe.runs, "restore", trainer, result)

@@ -72,14 +72,15 @@ def main(recipe: Recipe) -> None:
     model = (
         load(recipe.start, SpeakerEncoder, SpeakerConfig) if recipe.start else SpeakerEncoder(recipe.student)
     )
-    device = fabric_of().device
-    teacher = load_campplus(recipe.campplus).to(device)
+    fabric = fabric_of()
+    teacher = load_campplus(recipe.campplus).to(fabric.device)
     banks, embeddings = [], []
-    for path in (recipe.train, recipe.validation):
-        banks.append(bank := Bank.load(path).to(device))
-        file = path.with_name(f"prototypes-{path.stem}.safetensors")
-        speeds = recipe.sampler.speeds
-        embeddings.append(find_or_embed(file, bank, lambda: teacher, speeds, recipe.speakers, track))
+    with fabric.rank_zero_first():  # it makes the embeddings, the other processes read them
+        for path in (recipe.train, recipe.validation):
+            banks.append(bank := Bank.load(path).to(fabric.device))
+            file = path.with_name(f"prototypes-{path.stem}.safetensors")
+            speeds = recipe.sampler.speeds
+            embeddings.append(find_or_embed(file, bank, lambda: teacher, speeds, recipe.speakers, track))
     banks[1].labelled[:] = False  # its speakers are not among those that are classified
     train = SpeakerSampler(banks[0], recipe.sampler, embeddings[0], teacher)
     aside = replace(recipe.sampler, altered=0.0, at_most=())

@@ -7,14 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_training import FEW, about, assert_equal_to_the_bit, recogniser_stage, state, trained
+from conftest import TINY, seeded
+from test_training import FEW, about, assert_equal_to_the_bit, recogniser_stage, sampler, state, trained
 
 import vcae
 import vcae.files
 from vcae.files import OutputError, load_tensors, save_tensors
 from vcae.inference.checkpoint import CheckpointError
+from vcae.model.autoencoder import Autoencoder
+from vcae.training.config import DecoderStageConfig
 from vcae.training.guards import FiniteWatch, TrainingError, check_folder
+from vcae.training.recogniser import Recogniser, RecogniserConfig
 from vcae.training.stages.base import Stage
+from vcae.training.stages.decoder import DecoderStage
 from vcae.training.trainer import Trainer
 
 
@@ -208,3 +213,52 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     save_tensors(path, tensors, facts)
     run(recogniser_stage(), tmp_path, steps=2)
     assert about(tmp_path)["step"] == 2
+
+
+# Early stop, and what a checkpoint leaves out
+
+
+def test_training_ends_early_without_a_lower_loss_and_keeps_the_best_product(tmp_path, monkeypatch):
+    stage = recogniser_stage()
+    losses, values = stage.generator_losses, iter([3.0, 2.0, 2.5, 2.1])
+
+    def planned(out, phase):
+        found = losses(out, phase)
+        return found if stage.training else found | {"phones": torch.tensor(next(values))}
+
+    monkeypatch.setattr(stage, "generator_losses", planned)
+    trainer = Trainer(stage, tmp_path, dataclasses.replace(FEW, steps=20, validate_steps=2, patience=2))
+    result = trainer.run()
+    assert (result.steps, result.finished, trainer.lowest) == (8, True, 2.0)
+    assert load_tensors(tmp_path / "recogniser.safetensors")[1]["notes"]["steps"] == 4
+    assert Trainer(recogniser_stage(), tmp_path, trainer.config).run().new_steps == 0
+
+
+def decoder_stage(seed: int = 0) -> Stage:
+    """A stage of a decoder, taught by a recogniser of this seed."""
+    torch.manual_seed(seed)
+    teacher = Recogniser(RecogniserConfig(TINY.mel, width=16, stacks=2))
+    config = DecoderStageConfig(discriminator_channels=4)
+    return DecoderStage(seeded(Autoencoder, TINY), sampler(), teacher, [], config)
+
+
+def test_a_checkpoint_holds_no_weights_that_never_change(tmp_path):
+    stage = decoder_stage()
+    run(stage, tmp_path, steps=1)
+    names = {n.removeprefix("stage.") for n in state(tmp_path) if n.startswith("stage.")}
+    left_out = set(stage.state_dict()) - names
+    assert {n.split(".")[0] for n in left_out} == {"recogniser", "model"}
+    assert {n.split(".")[1] for n in left_out if n.startswith("model.")} == {"content", "prosody"}
+    assert run(decoder_stage(), tmp_path, steps=2).step == 2
+    with pytest.raises(CheckpointError, match=r"decoder.ckpt: of a run with other teachers"):
+        run(decoder_stage(seed=1), tmp_path, steps=3)
+
+
+def test_a_checkpoint_that_holds_everything_is_still_read(tmp_path):
+    stage = decoder_stage()
+    trainer = run(stage, tmp_path, steps=1)
+    tensors, notes = load_tensors(trainer.checkpoint)
+    del notes["constant"], notes["lowest"], notes["waited"]
+    tensors |= {f"stage.{n}": t for n, t in stage.state_dict().items()}
+    save_tensors(trainer.checkpoint, tensors, notes)
+    assert run(decoder_stage(), tmp_path, steps=2).step == 2

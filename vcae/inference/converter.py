@@ -38,7 +38,6 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
 from vcae.model.mel import LogMel
 from vcae.model.prosody import F0Statistics, shift
-from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
@@ -112,6 +111,11 @@ class Converter:
     def fingerprint(self) -> str:
         """Hash of all weights. Only outputs and evaluations need it."""
         return fingerprint(self.autoencoder, self.vocoder)
+
+    @cached_property
+    def decoder(self) -> str:
+        """Hash of the decoder: fine-tuned voices can be used with models of the same hash."""
+        return fingerprint(self.autoencoder.decoder)
 
     def convert(
         self, source: Source, voice: Reference, pitch_shift: float = 0.0, strength: float = 1.0
@@ -358,7 +362,6 @@ class Converter:
             if part.ndim != 2 or part.shape[0] != rows or not part.shape[1]:
                 raise ValueError(f"{name} must be of shape ({rows}, T), not {tuple(part.shape)}")
         target = self.voice(voice)
-        speaker = SpeakerCode(target.embedding[None].to(self.device), target.tokens[None].to(self.device))
         length = content.shape[-1]
         if prosody.shape[-1] != stride * length:
             prosody = nn.functional.interpolate(prosody[None], stride * length, mode="linear")[0]
@@ -367,7 +370,7 @@ class Converter:
         before, behind = self.alignment.code_delay, -(-self.alignment.vocoder_delay // self.step)
         z = _pad_edges(content[None], before, behind).to(self.device)
         prosody = _pad_edges(prosody, stride * before, stride * behind).to(self.device)
-        conditioning = self.autoencoder.decoder.conditioning(speaker)
+        conditioning = self.engine.conditioning(target)
         cache: Cache = {}
         size = self.block // self.step
         blocks = zip(z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True)
@@ -470,6 +473,11 @@ class Converter:
         if voice.made_by != self.made_by:
             raise VoiceError(
                 f"{path or 'this voice'}: was made with other weights; make it again with `vcae voice`"
+            )
+        if voice.tuned_for not in (None, self.decoder):
+            raise VoiceError(
+                f"{path or 'this voice'}: was fine-tuned for another model; choose that one by --model, or"
+                " tune the voice for this one"
             )
         return voice
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from vcae.inference.traced import TensorFunction, Traced
+from vcae.inference.voice import Voice
 from vcae.model.autoencoder import Autoencoder
-from vcae.model.decoder import SpeakerConditioning
+from vcae.model.decoder import Adapter, SpeakerConditioning
 from vcae.model.mel import LogMel
 from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
@@ -62,13 +63,22 @@ class Engine:
         self, z: Tensor, prosody: Tensor, conditioning: SpeakerConditioning, cache: Cache
     ) -> Tensor:
         """z (1, D, T), prosody (1, 3, stride * T) -> wav (1, 1, N), delayed by `alignment.delay` samples."""
-        if self.traced and z.shape[-1] == 1:
+        # The graph is traced without an adapter.
+        if self.traced and z.shape[-1] == 1 and not conditioning.adapted:
             return self.traced[1](z, prosody, conditioning, cache=cache)[0]
         return self._synthesise(z, prosody, conditioning, cache)
 
     def speaker(self, wav: Tensor) -> SpeakerCode:
         """wav (1, 1, N) of a step or more -> speaker code."""
         return self.autoencoder.speaker.encode(self.log_mel(wav))
+
+    def conditioning(self, voice: Voice) -> SpeakerConditioning:
+        """The decoder's conditioning for a voice, of one example."""
+        embedding, tokens = (x[None].to(self.device) for x in (voice.embedding, voice.tokens))
+        conditioning = self.autoencoder.decoder.conditioning(SpeakerCode(embedding, tokens))
+        if voice.adapter is None:
+            return conditioning
+        return conditioning.with_adapter(Adapter(*(x.to(self.device) for x in voice.adapter)))
 
     def _analyse(self, wav: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         code, prosody = self.autoencoder.encode(self.log_mel(wav, cache), cache)

@@ -16,7 +16,6 @@ from vcae.inference.engine import Engine
 from vcae.inference.voice import Voice
 from vcae.model.decoder import SpeakerConditioning
 from vcae.model.prosody import PRIOR, F0Statistics, shift
-from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 
 _MEMORY = 2000  # voiced frames, 20 s, of the running averages over the source
@@ -250,8 +249,7 @@ class SpeakerTracker:
 
     @torch.inference_mode()
     def _set_voice(self, voice: Voice) -> None:
-        code = (x[None].to(self._engine.device) for x in (voice.embedding, voice.tokens))
-        self.conditioning = self._engine.autoencoder.decoder.conditioning(SpeakerCode(*code))
+        self.conditioning = self._engine.conditioning(voice)
 
     def update(self, wav: Tensor, prosody: Tensor) -> None:
         """Add a piece of the source: (1, 1, N), N up to `remaining`, and its prosody (1, 3, T)."""
@@ -264,7 +262,7 @@ class SpeakerTracker:
             return
         if self._voiced >= _LEAST_VOICED:
             embedding, tokens = self._engine.speaker(torch.cat(self._pieces, dim=-1))
-            new = dataclasses.replace(self._target, embedding=embedding[0].cpu(), tokens=tokens[0].cpu())
+            new = Voice(embedding[0].cpu(), tokens[0].cpu(), self._target.f0, self._target.made_by)
             self.source = Voice.mix([self.source, new], [self._source_frames, self._voiced])
             self._source_frames = min(self._source_frames + self._voiced, _MEMORY)
             self._set_voice(self._guided())

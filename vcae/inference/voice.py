@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vcae.errors import VcaeError
 from vcae.files import TensorFileError, check_output, load_tensors, save_tensors
+from vcae.model.decoder import Adapter
 from vcae.model.prosody import PRIOR, F0Statistics
 from vcae.model.speaker import SpeakerCode
 
@@ -26,7 +27,8 @@ class Voice:
 
     embedding: (E,), unit norm. tokens: (token_dim, tokens). made_by: hash of the speaker encoder that
     computed them; a voice can be used with models that have this speaker encoder. doubts: what may be wrong
-    with the recordings it was made from, keys of `vcae.inference.reference.DOUBTS`.
+    with the recordings it was made from, keys of `vcae.inference.reference.DOUBTS`. adapter: how a decoder
+    changes for a fine-tuned voice. tuned_for: hash of this decoder, with which alone the voice can be used.
     """
 
     embedding: Tensor
@@ -34,12 +36,18 @@ class Voice:
     f0: F0Statistics
     made_by: str
     doubts: tuple[str, ...] = ()
+    adapter: Adapter | None = None
+    tuned_for: str | None = None
 
     def save(self, path: str | Path) -> None:
         """Write to a file NAME.voice, in safetensors format. Raises OutputError."""
         check_output(Path(path), [".voice"])
         about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by, "doubts": self.doubts}
-        save_tensors(Path(path), {"embedding": self.embedding, "tokens": self.tokens}, about)
+        about["tuned_for"] = self.tuned_for
+        tensors = {"embedding": self.embedding, "tokens": self.tokens}
+        if self.adapter is not None:
+            tensors |= {f"adapter.{n}": x.half() for n, x in self.adapter._asdict().items()}
+        save_tensors(Path(path), tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Voice":
@@ -47,7 +55,11 @@ class Voice:
         try:
             tensors, about = load_tensors(Path(path))
             f0, doubts = F0Statistics(**about["f0"]), tuple(about.get("doubts", ()))
-            return cls(tensors["embedding"], tensors["tokens"], f0, about["made_by"], doubts)
+            voice = cls(tensors["embedding"], tensors["tokens"], f0, about["made_by"], doubts)
+            if tuned_for := about.get("tuned_for"):
+                adapter = Adapter(*(tensors[f"adapter.{name}"].float() for name in Adapter._fields))
+                voice = dataclasses.replace(voice, adapter=adapter, tuned_for=tuned_for)
+            return voice
         except (TensorFileError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise VoiceError(f"{path}: not a voice ({reason}); make one with `vcae voice`") from error
@@ -58,9 +70,10 @@ class Voice:
     ) -> "Voice":
         """Weighted mean of voices; the weights (default: equal) need not sum to 1.
 
-        Mean and standard deviation of F0 are weighted means, too. With `pool_pitch`, for voices of one
-        speaker, F0 statistics are added instead. Raises VoiceError without voices, for weights that are
-        negative, all zero or of another number, and for voices made with different model weights.
+        Mean and standard deviation of F0 are weighted means, too, and so are the changes of the decoder for
+        fine-tuned voices, zero for others. With `pool_pitch`, for voices of one speaker, F0 statistics are
+        added instead. Raises VoiceError without voices, for weights that are negative, all zero or of another
+        number, and for voices made with or tuned for different model weights.
         """
         weights = [1.0] * len(voices) if weights is None else list(weights)
         if not voices or len(weights) != len(voices):
@@ -74,6 +87,9 @@ class Voice:
                 "voices made with different weights cannot be mixed; make all of them again with one model"
             )
         shares = [w / sum(weights) for w in weights]
+        tuned = [(s, v.adapter, v.tuned_for) for s, v in zip(shares, voices, strict=True) if s and v.adapter]
+        if len({tuned_for for *_, tuned_for in tuned}) > 1:
+            raise VoiceError("voices tuned for different models cannot be mixed; tune them for one model")
         if pool_pitch:
             f0 = sum((v.f0 for v in voices), F0Statistics(0, 0, 0))
         else:
@@ -83,7 +99,11 @@ class Voice:
             )
             # `mean` and `std` of each voice include the prior already.
             f0 = F0Statistics.around(mean, std, frames + PRIOR.frames) - PRIOR
-        return cls(*_weighted_sum(voices, shares), f0, voices[0].made_by)
+        mixed = cls(*_weighted_sum(voices, shares), f0, voices[0].made_by)
+        if tuned:
+            parts, adapters, (tuned_for, *_) = zip(*tuned, strict=True)
+            mixed = dataclasses.replace(mixed, adapter=Adapter.sum(adapters, parts), tuned_for=tuned_for)
+        return mixed
 
     def guided(self, source: "Voice", guidance_scale: float, strength: float = 1.0) -> "Voice":
         """This voice under speaker guidance: moved away from the voice of the source speaker.
@@ -91,11 +111,13 @@ class Voice:
         The content code contains some information about the source speaker. At strength 1 the speaker code is
         therefore this voice plus `guidance_scale` times its difference to `source`, the extrapolation of
         classifier-free guidance (Ho and Salimans, 2022). At strength 0 it is `source`. F0 statistics are
-        mixed by strength. Raises VoiceError for voices made with different model weights.
+        mixed by strength, and so are the changes for a fine-tuned voice. Raises VoiceError for voices made
+        with different model weights.
         """
         mixed = Voice.mix([source, self], [1 - strength, strength])
         share = (1 + guidance_scale) * strength
-        return Voice(*_weighted_sum([source, self], [1 - share, share]), mixed.f0, self.made_by)
+        embedding, tokens = _weighted_sum([source, self], [1 - share, share])
+        return dataclasses.replace(mixed, embedding=embedding, tokens=tokens)
 
 
 def _weighted_sum(voices: Sequence[Voice], weights: Sequence[float]) -> SpeakerCode:

@@ -1,7 +1,9 @@
 """The mel decoder, shared by all speakers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,16 +15,55 @@ from vcae.model.speaker import SpeakerCode
 from vcae.model.state import Cache
 
 
+class Adapter(NamedTuple):
+    """Low-rank changes of a decoder for one voice: of both linear layers of each of its N blocks.
+
+    down: (N, rank, C), up: (N, hidden, rank), of the first layer; hidden_down: (N, rank, hidden), hidden_up:
+    (N, C, rank), of the second (LoRA, Hu et al., 2022).
+    """
+
+    down: Tensor
+    up: Tensor
+    hidden_down: Tensor
+    hidden_up: Tensor
+
+    @classmethod
+    def sum(cls, adapters: Sequence["Adapter"], shares: Sequence[float]) -> "Adapter":
+        """The weighted sum of changes; the ranks add up."""
+        down, up, hidden_down, hidden_up = zip(*adapters, strict=True)
+        return cls(
+            torch.cat(down, dim=1),
+            torch.cat([s * x for s, x in zip(shares, up, strict=True)], dim=2),
+            torch.cat(hidden_down, dim=1),
+            torch.cat([s * x for s, x in zip(shares, hidden_up, strict=True)], dim=2),
+        )
+
+
 class SpeakerConditioning(NamedTuple):
     """Parts of the decoder's computation that depend on the speaker alone.
 
-    timbre: keys and values of each attention layer, 2 x (B, heads, K, C / heads). coarse, fine: FiLM scale
-    and shift of each block.
+    timbre: keys and values of each attention layer, 2 x (B, heads, K, C / heads). coarse, fine: modulation of
+    each block.
     """
 
     timbre: list[tuple[Tensor, Tensor]]
     coarse: list[Modulation]
     fine: list[Modulation]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is that of a fine-tuned voice."""
+        return len(self.coarse[0]) > 2
+
+    def with_adapter(self, adapter: Adapter) -> "SpeakerConditioning":
+        """The same with low-rank changes of the blocks."""
+        each = list(zip(*adapter, strict=True))  # a tuple for each block
+        middle = len(self.coarse)
+        coarse, fine = (
+            [modulation + change for modulation, change in zip(blocks, changes, strict=True)]
+            for blocks, changes in ((self.coarse, each[:middle]), (self.fine, each[middle:]))
+        )
+        return SpeakerConditioning(self.timbre, coarse, fine)
 
 
 class TimbreAttention(nn.Module):

@@ -86,8 +86,11 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.mT).mT
 
 
-Modulation: TypeAlias = tuple[Tensor, Tensor]
-"""Output of FiLM: scale and shift of each channel, (B, 1, C) each."""
+Modulation: TypeAlias = tuple[Tensor, ...]
+"""Output of FiLM: scale and shift of each channel, (B, 1, C) each. For a fine-tuned voice four more matrices,
+low-rank changes of the block's two linear layers (LoRA, Hu et al., 2022): (rank, C), (hidden, rank),
+(rank, hidden) and (C, rank).
+"""
 
 
 class FiLM(nn.Module):
@@ -132,20 +135,25 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None) -> Tensor:
-        """(B, C, T), cache, 2 x (B, 1, C) -> (B, C, T)."""
+        """(B, C, T), cache, modulation -> (B, C, T)."""
         return self.channels_last(x.mT, cache, modulation).mT
 
     def channels_last(
         self, x: Tensor, cache: Cache | None = None, modulation: Modulation | None = None
     ) -> Tensor:
-        """(B, T, C), cache, 2 x (B, 1, C) -> (B, T, C)."""
+        """(B, T, C), cache, modulation -> (B, T, C)."""
         y = self.norm(self.depthwise.channels_last(x, cache))
+        low_rank: Sequence[Tensor] = ()
         if modulation is not None:
-            scale, shift = modulation
+            scale, shift, *low_rank = modulation
             y = torch.addcmul(shift, y, scale)
         # Scaling the weights is cheaper than scaling the output, and free in a frozen graph.
         weight, bias = self.scale.unsqueeze(1) * self.project.weight, self.scale * self.project.bias
-        return x + F.linear(F.gelu(self.expand(y)), weight, bias)
+        if not low_rank:
+            return x + F.linear(F.gelu(self.expand(y)), weight, bias)
+        down, up, hidden_down, hidden_up = low_rank
+        hidden = F.gelu(self.expand(y) + F.linear(F.linear(y, down), up))
+        return x + F.linear(hidden, weight, bias) + F.linear(F.linear(hidden, hidden_down), hidden_up)
 
 
 class Stack(nn.Module):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Precision = Literal["32-true", "bf16-mixed"]
+Tracker = Literal["wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class TrainConfig:
     non_finite: Literal["skip", "stop"] = "skip"
     """What to do about a step whose gradient is not finite: leave it out, or stop. Its batch is written to
     the folder either way. A hundred in a row stop the run."""
+    patience: int | None = None
+    """Validations without a lower loss after which training ends; the product is then that of the best one.
+    None: training does not end early."""
+    trackers: tuple[Tracker, ...] = ()
+    """Experiment trackers beside TensorBoard, which need `pip install lightning` and the tracker."""
     record: bool = True
     """On a GPU, record a step as a CUDA graph and replay it, which avoids the launch of thousands of small
     kernels by the processor."""
@@ -59,7 +65,7 @@ class TrainConfig:
 
 BUDGET_AND_LOGGING = (
     *("steps", "minutes", "checkpoint_minutes", "log_steps", "validate_steps", "validate_batches"),
-    *("non_finite", "record"),
+    *("non_finite", "patience", "trackers", "record"),
 )
 """Fields of `TrainConfig` that a resumed run may change; the others determine the weights of each step."""
 
@@ -224,6 +230,38 @@ class FrontEndFitConfig:
     """Frames at the end of a crop without a loss, since padding differs there."""
     seed: int = 0
     """Seed of batches and noise."""
+
+
+# One voice
+
+
+@dataclass(frozen=True)
+class VoiceLossWeights:
+    """Weights of the losses of the stage that fine-tunes a voice."""
+
+    mel: float = 4.0
+    """L1 of the standardised log-mel of own speech."""
+    loudness: float = 8.0
+    """Distance of its loudness."""
+    envelope: float = 2.0
+    """L1 of its spectral envelope."""
+    target_speaker: float = 8.0
+    """1 - cosine of converted speech to the person, by the model's own speaker encoder."""
+    source_speaker: float = 5.0
+    """How much nearer converted speech is to its source speaker than the person is."""
+
+
+@dataclass(frozen=True)
+class VoiceStageConfig:
+    """Fine-tuning of one voice."""
+
+    content: Ranges = CONTENT
+    """Perturbation of own speech before the content encoder."""
+    reference: Ranges = REFERENCE
+    """Perturbation of converted speech before the speaker encoder."""
+    rank: int = 8
+    """Rank of the changes of the decoder."""
+    loss_weights: VoiceLossWeights = field(default_factory=VoiceLossWeights)
 
 
 # The recogniser

@@ -7,7 +7,7 @@ no step waits for a data loader.
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +90,26 @@ class Bank:
         for name in ("samples", "f0", "phones", "speaker_starts", "labelled"):
             setattr(self, name, getattr(self, name).to(device))
         return self
+
+    def part(self, begin: int, end: int) -> "Bank":
+        """Samples from `begin` to `end`, rounded down to code frames, as one recording.
+
+        Raises ValueError for a bank of several speakers.
+        """
+        if len(self.speaker_names) > 1:
+            raise ValueError("only the speech of one speaker can be cut into parts")
+        grid = 2 * self.hop_length
+        a, b = begin // grid, end // grid  # in code frames
+        return replace(
+            self,
+            samples=self.samples[a * grid : b * grid],
+            f0=self.f0[2 * a : 2 * b],
+            phones=self.phones[a:b],
+            starts=torch.tensor([0, (b - a) * grid]),
+            speakers=self.speakers[:1],
+            ids=[f"{self.speaker_names[0]}-{a}-{b}"],
+            texts=[None],
+        )
 
     def speaker_probabilities(self, power: float = 0.3, at_most: dict[str, float] | None = None) -> Tensor:
         """How often each speaker is drawn, (S,), sums to 1: in proportion to hours ** power.

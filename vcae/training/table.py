@@ -12,10 +12,10 @@ COLUMNS = (*("date", "recipe", "stage", "steps", "hours", "minutes", "device", "
 def append_row(table: Path | None, recipe: str, trainer: Trainer, result: Result) -> None:
     """Append a row to a table with tabs, and begin it with a head if it is new.
 
-    Nothing is appended without a table, for a run that was stopped, and for one that made no step. hours: of
-    speech. validation: losses after the last step.
+    Nothing is appended without a table, for a run that was stopped, for one that made no step, and by other
+    processes than the first. hours: of speech. validation: losses after the last step.
     """
-    if not (table and result.finished and result.new_steps):
+    if not (table and result.finished and result.new_steps and trainer.processes.first):
         return
     losses = " ".join(f"{name}={value:.4g}" for name, value in result.validation.items())
     row = (

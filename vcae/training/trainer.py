@@ -2,10 +2,12 @@
 
 It ends after a number of steps or of minutes, writes a checkpoint every few minutes, at the end and when it
 is stopped (SIGTERM, Ctrl-C), and continues from it exactly: all randomness of a step comes from (seed, step).
+Processes that `torchrun` has started draw the same batch, and each trains on its part of it.
 What goes wrong on the way ends in one line that says what to do, and leaves the last checkpoint
 (`vcae.training.guards`).
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -22,16 +24,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 import vcae
 from vcae.files import OutputError, load_tensors, save_tensors
-from vcae.inference.checkpoint import CheckpointError, save
+from vcae.inference.checkpoint import CheckpointError, fingerprint, save
 from vcae.training.checkpoint import under
 from vcae.training.config import BUDGET_AND_LOGGING, TrainConfig
-from vcae.training.devices import fabric_of, name_of
+from vcae.training.devices import Processes, fabric_of, name_of
 from vcae.training.ema import EMA
 from vcae.training.guards import FiniteWatch, TrainingError, check_folder, is_out_of_memory
 from vcae.training.progress import ProgressLine, value_of
 from vcae.training.recorded import RecordedStep
 from vcae.training.run import Run, as_json, differences, git_revision, write_config
 from vcae.training.stages.base import Phase, Stage
+from vcae.training.tracking import Trackers
 
 FORMAT = 1
 """Version of a checkpoint's layout. Files without a version are of format 1."""
@@ -74,6 +77,7 @@ class Trainer:
         self.config = config
         self.folder = folder
         self.fabric = fabric_of(config.precision)
+        self.processes = Processes(self.fabric, stage.name)
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # batches are all of one shape
         self.device = self.fabric.device
@@ -102,14 +106,24 @@ class Trainer:
             if parameters
         ]
         self.ema = EMA(stage.averaged, config.ema)
-        self.recorded = RecordedStep(self._train_step) if config.record and on_gpu else None
+        record = config.record and on_gpu and self.processes.number == 1
+        self.recorded = RecordedStep(self._train_step) if record else None
+        self.constant = fingerprint(*stage.constant)
+        trained, others = dict(stage.named_parameters()), self._weights(constant=False)
+        # Buffers that follow the data of this process, such as means in normalising layers.
+        self._tracked = [t for n, t in others.items() if n not in trained and t.is_floating_point()]
         self.step = 0
         self.elapsed = 0.0  # seconds
         self.hours = 0.0  # of speech
         self.started: dict[str, int] = {}
         self.decay_from = config.decay
         self.stopping = False
-        self.console = Console(stderr=True)
+        self.lowest = math.inf  # weighed validation loss
+        self.waited = 0  # validations since
+        self.console = Console(stderr=True, quiet=not self.processes.first)
+        self.trackers = Trackers(
+            config.trackers if self.processes.first else (), folder, stage.name, self.console
+        )
         self.run_description = run or Run()
         self.git = git_revision()
         self.data = stage.sampler.bank.fingerprint
@@ -124,8 +138,10 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Spent share of the budget, 0 to 1, by steps or minutes, whichever is further."""
-        steps, minutes = self.config.steps, self.config.minutes
+        """Spent share of the budget, 0 to 1, by steps or minutes, whichever is further; 1 to end early."""
+        steps, minutes, patience = self.config.steps, self.config.minutes, self.config.patience
+        if patience is not None and self.waited >= patience:
+            return 1.0
         by_steps = 0.0 if steps is None else self.step / steps if steps else 1.0
         by_time = 0.0 if minutes is None else self.elapsed / 60 / minutes if minutes else 1.0
         return min(1.0, max(by_steps, by_time))
@@ -135,24 +151,26 @@ class Trainer:
 
         Raises CheckpointError where the folder's checkpoint is of other networks, settings, data or versions;
         OutputError where the folder cannot be written or the disk is full; TrainingError where a batch does
-        not fit into memory, or steps are not finite.
+        not fit into memory, steps are not finite, a tracker is not installed or another process has ended.
         """
         check_folder(self.folder, self._checkpoint_bytes())
         if self.checkpoint.exists():
             self.resume()
-        write_config(self.folder, self.stage.name, self.notes())
+        if self.processes.first:
+            write_config(self.folder, self.stage.name, self.notes())
         first, validation = self.step, dict[str, float]()
         logs = self.folder / "tensorboard" / self.stage.name
         self.stage.train()
         try:
             with (
-                SummaryWriter(str(logs), purge_step=self.step) as writer,
+                self._curves(logs) as writer,
                 ProgressLine(self.console, self.stage.name) as line,
                 self._stop_signals(),
             ):
                 last_save = clock = time.monotonic()
-                while self.progress < 1 and not self.stopping:
-                    result, seconds = self._step()
+                stopping = self.stopping
+                while self.progress < 1 and not stopping:
+                    result, seconds = self.advance()
                     now = time.monotonic()
                     self.elapsed, clock = self.elapsed + now - clock, now
                     line.update(self.step, self.progress, result, seconds)
@@ -163,10 +181,18 @@ class Trainer:
                     if now - last_save > 60 * self.config.checkpoint_minutes:
                         self._save_if_there_is_room()
                         last_save = time.monotonic()
+                    # What ends a run or starts a milestone must be the same in all processes.
+                    self.elapsed, waited, stop = self.processes.agree(
+                        self.elapsed, self.waited, self.stopping
+                    )
+                    self.waited, stopping = int(waited), bool(stop)
+                self.stopping = stopping
                 self._refuse_non_finite()
                 self.save()  # first, since whoever asked to stop may not wait long
                 if self.step % self.config.validate_steps and not self.stopping:
                     validation = self.validate(writer)
+                self.trackers.finish()
+                self.processes.agree()  # that the files are written
         except OSError as error:  # of the curves
             with suppress(OutputError):
                 self.save()
@@ -183,14 +209,15 @@ class Trainer:
             validation={} if self.stopping else validation,
         )
 
-    def _step(self) -> tuple[dict[str, Tensor], float]:
-        """Make a step: its losses by name, and the seconds of speech in it. Raises TrainingError."""
+    def advance(self) -> tuple[dict[str, Tensor], float]:
+        """Make one step: its losses by name, and the seconds of speech in it. Raises TrainingError."""
         result: dict[str, Tensor] | None = None
         try:
             batch, phase = self._next()
             self._set_rates()
             self.stage.before_step(phase)
             result = (self.recorded or self._train_step)(batch, phase)
+            self.processes.average(self._tracked)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -199,7 +226,7 @@ class Trainer:
         self.ema.update(self.step)
         self.watch.update(self.step, [x for n, x in result.items() if n.endswith("gradient")])
         self.step += 1
-        seconds = batch.source.numel() / self.stage.log_mel.config.sample_rate
+        seconds = self.processes.number * batch.source.numel() / self.stage.log_mel.config.sample_rate
         self.hours += seconds / 3600
         if self.device.type == "cpu" or self.step % self.config.log_steps == 0:
             self._refuse_non_finite()
@@ -210,6 +237,7 @@ class Trainer:
         sampler: Any = getattr(self.stage.sampler, "sampler", self.stage.sampler)
         size = fits = sampler.config.batch_size
         self.recorded = None  # and its memory
+        self.processes.leave()
         while fits > 1:
             fits //= 2
             sampler.config = replace(sampler.config, batch_size=fits)
@@ -219,7 +247,7 @@ class Trainer:
                 torch.cuda.empty_cache()
             try:
                 self._train_step(*self._next())  # the weights are not saved
-            except (RuntimeError, MemoryError):
+            except (RuntimeError, MemoryError, TrainingError):  # the last: cannot be shared by the processes
                 continue
             remedy = f"a batch of {fits} fits: set batch_size of its sampler to {fits}"
             break
@@ -263,7 +291,9 @@ class Trainer:
                 if name == "decay":
                     self.decay_from = self.progress
         _seed(self.rng, self.config.seed, self.step)
-        batch = self.stage.batch(self.rng)
+        batch = self.processes.share(self.stage.batch(self.rng))
+        if not self.processes.first:  # no two processes perturb their parts alike
+            _seed(self.rng, self.config.seed + self.processes.rank, self.step)
         return batch, Phase(self.progress, frozenset(self.started), self.rng)
 
     def _train_step(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
@@ -309,6 +339,7 @@ class Trainer:
         terms = [weights[n] * x for n, x in losses.items() if n in weights]
         torch.stack([t.float() for t in terms]).sum().backward()
         with_gradient = [p for p in parameters if p.grad is not None]
+        self.processes.average([p.grad for p in with_gradient if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(with_gradient, self.config.clip, error_if_nonfinite=False)
         optimiser.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # then no step is made
         optimiser.step()
@@ -323,9 +354,15 @@ class Trainer:
         return factor
 
     @torch.no_grad()
-    def validate(self, writer: SummaryWriter) -> dict[str, float]:
-        """Losses of the averaged weights on fixed batches; logs them, with pictures and sounds of one."""
+    def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
+        """Losses of the averaged weights on fixed batches; logs them, with pictures and sounds of one.
+
+        Under `patience`, writes the product if their weighed sum is the lowest so far. Only the first process
+        validates.
+        """
         totals: dict[str, float] = {}
+        if not self.processes.first:
+            return totals
         outside = torch.get_rng_state()
         self.stage.eval()
         with self.ema.applied():
@@ -341,6 +378,7 @@ class Trainer:
         self.stage.train()
         torch.set_rng_state(outside)
         self._log(writer, "validation", totals)
+        assert writer is not None  # noqa: S101 -- in the first process
         for name, mel in self.stage.pictures(out).items():
             writer.add_image(name, _picture(mel), self.step)
         for name, wav in self.stage.sounds(out).items():
@@ -348,12 +386,31 @@ class Trainer:
             writer.add_audio(name, wav.float().cpu().unsqueeze(0).clamp(-1, 1), self.step, sample_rate)
         shown = "  ".join(f"{n} {x:.3f}" for n, x in totals.items())
         self.console.print(f"{self.stage.name} {self.step}: validation  {shown}", highlight=False)
+        loss = sum(self.stage.loss_weights.get(n, 0.0) * x for n, x in totals.items())
+        self.waited = 0 if loss < self.lowest else self.waited + 1
+        self.lowest = min(self.lowest, loss)
+        if self.config.patience is not None and not self.waited:
+            self._save_product()
         return totals
 
-    def _log(self, writer: SummaryWriter, kind: str, losses: dict[str, Any]) -> None:
-        for name, x in losses.items():
-            writer.add_scalar(f"{kind}/{name}", value_of(x), self.step)
-        writer.add_scalar("learning_rate", self.config.learning_rate * self.rate_factor, self.step)
+    @contextmanager
+    def _curves(self, folder: Path) -> Iterator[SummaryWriter | None]:
+        """Where curves go; None in all processes but the first."""
+        if not self.processes.first:
+            yield None
+            return
+        self.trackers.settings(self.settings)
+        with SummaryWriter(str(folder), purge_step=self.step) as writer:
+            yield writer
+
+    def _log(self, writer: SummaryWriter | None, kind: str, losses: dict[str, Any]) -> None:
+        if writer is None:
+            return
+        values = {f"{kind}/{name}": value_of(x) for name, x in losses.items()}
+        values["learning_rate"] = self.config.learning_rate * self.rate_factor
+        for name, value in values.items():
+            writer.add_scalar(name, value, self.step)
+        self.trackers.log(values, self.step)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -373,6 +430,7 @@ class Trainer:
             "data": self.data,
             "seed": self.config.seed,
             "device": name_of(self.device),
+            **({"processes": self.processes.number} if self.processes.number > 1 else {}),
             "steps": self.step,
             "hours": round(self.hours, 3),
             "minutes": round(self.elapsed / 60, 1),
@@ -387,7 +445,7 @@ class Trainer:
     def _checkpoint_bytes(self) -> int:
         """Room that a checkpoint needs: weights, their averages, two moments of each trained weight."""
         trained = sum(p.numel() for p in (*self.generator_parameters, *self.discriminator_parameters))
-        weights = sum(t.numel() for t in self.stage.state_dict().values())
+        weights = sum(t.numel() for t in self._weights(constant=False).values())
         return 4 * (2 * trained + weights + sum(t.numel() for t in self.ema.averages.values()))
 
     def _save_if_there_is_room(self) -> None:
@@ -399,17 +457,19 @@ class Trainer:
             self.console.print(f"{error}; tried again in {minutes}", highlight=False, soft_wrap=True)
 
     def save(self) -> None:
-        """Write the checkpoint, and the averaged product beside it.
+        """Write the checkpoint, and the averaged product beside it, in the first process.
 
         Raises OutputError, and TrainingError for weights that are not finite; then the last checkpoint stays.
         """
-        weights = self.stage.state_dict().values()
-        if not all(t.isfinite().all() for t in weights if t.is_floating_point()):
+        weights = self._weights(constant=False)
+        if not all(t.isfinite().all() for t in weights.values() if t.is_floating_point()):
             raise TrainingError(
                 f"{self.stage.name}: weights are not finite at step {self.step}, and were not saved; lower"
                 f" learning_rate, and continue from an earlier {self.checkpoint.name}"
             )
-        tensors = {f"stage.{n}": t for n, t in self.stage.state_dict().items()}
+        if not self.processes.first:
+            return
+        tensors = {f"stage.{n}": t for n, t in weights.items()}
         tensors |= {f"ema.{n}": t for n, t in self.ema.averages.items()}
         for k, optimiser in enumerate(self.optimisers):
             for i, state in optimiser.state_dict()["state"].items():
@@ -422,23 +482,39 @@ class Trainer:
             "hours": self.hours,
             "started": self.started,
             "decay_from": self.decay_from,
+            "lowest": self.lowest,
+            "waited": self.waited,
+            "constant": self.constant,
             "notes": notes,
         }
         save_tensors(self.checkpoint, tensors, about)
         write_config(self.folder, self.stage.name, notes)
+        if self.config.patience is None:
+            self._save_product()
+
+    def _save_product(self) -> None:
         with self.ema.applied():
             for name, model in self.stage.product.items():
-                save(self.folder / f"{name}.safetensors", model, notes)
+                save(self.folder / f"{name}.safetensors", model, self.notes())
+
+    def _weights(self, constant: bool) -> dict[str, Tensor]:
+        """The tensors of the stage that never change, or all others, by name."""
+        names = {id(module): name for name, module in self.stage.named_modules()}
+        prefixes = tuple(f"{names[id(module)]}." for module in self.stage.constant)
+        return {n: t for n, t in self.stage.state_dict().items() if n.startswith(prefixes) == constant}
 
     def resume(self) -> None:
         """Continue from the checkpoint. Raises CheckpointError for other networks, settings or data."""
         tensors, about = load_tensors(self.checkpoint)
         self._refuse_another_version(about)
         self._refuse_other_settings(about)
+        self._refuse_other_teachers(about)
         try:
             self.step, self.elapsed, self.hours = about["step"], about["elapsed"], about["hours"]
             self.started, self.decay_from = about["started"], about["decay_from"]
-            self.stage.load_state_dict(under("stage.", tensors))
+            self.lowest, self.waited = about.get("lowest", math.inf), about.get("waited", 0)
+            # Checkpoints of vcae 0.2 hold the constant weights, too.
+            self.stage.load_state_dict(self._weights(constant=True) | under("stage.", tensors))
             self.ema.load(under("ema.", tensors))
         except (RuntimeError, KeyError) as error:
             first = " ".join(str(error).split())[:200]
@@ -454,6 +530,14 @@ class Trainer:
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.console.print(f"{self.stage.name}: continuing from step {self.step}", highlight=False)
+
+    def _refuse_other_teachers(self, about: dict[str, Any]) -> None:
+        """Raise CheckpointError where the networks that are not trained were others."""
+        if about.get("constant", self.constant) != self.constant:
+            raise CheckpointError(
+                f"{self.checkpoint}: of a run with other teachers or fixed networks; give the same, or train"
+                " in an empty folder"
+            )
 
     def _refuse_another_version(self, about: dict[str, Any]) -> None:
         """Raise CheckpointError for a checkpoint in a layout that this version does not know."""

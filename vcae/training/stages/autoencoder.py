@@ -40,6 +40,7 @@ class AutoencoderStage(DecoderStage):
         self.model.requires_grad_(True)
         self.model.prosody.requires_grad_(False)
         self.frozen = (self.recogniser, self.judges)
+        self.constant = (self.recogniser,)
         self.heads = heads
         self.configs["heads"] = heads.config
 

@@ -49,8 +49,8 @@ class Stage(nn.Module, ABC, Generic[Input, Output]):
 
     configs: the frozen dataclasses that describe the stage, by what they configure. loss_weights: weights of
     the losses by name; a loss without a weight is logged only. milestones: name -> progress at which it
-    starts. The trainer knows the milestone "discriminator", and "decay" of its own. frozen: modules that are
-    used but not trained.
+    starts. The trainer knows the milestone "discriminator", and "decay" of its own. frozen: modules that stay
+    in eval mode. constant: those among them whose weights never change; checkpoints do not hold them.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Stage(nn.Module, ABC, Generic[Input, Output]):
     discriminator: nn.Module
     log_mel: LogMel
     frozen: tuple[nn.Module, ...] = ()
+    constant: tuple[nn.Module, ...] = ()
 
     def train(self, mode: bool = True) -> "Stage[Input, Output]":
         """Train mode for all but the frozen modules."""

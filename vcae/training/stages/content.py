@@ -62,7 +62,7 @@ class ContentStage(Stage[ContentBatch, ContentOutput]):
             model.config.dim, sampler.embeddings.shape[-1], c.classifier_width, c.classifier_scale
         )
         self.guide = guide.requires_grad_(False) if guide else None
-        self.frozen = (guide,) if guide else ()
+        self.frozen = self.constant = (guide,) if guide else ()
         self.discriminator = nn.Module()  # there is none
         self.milestones = {}
         self.loss_weights = asdict(c.loss_weights)

@@ -75,7 +75,7 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         self.model = model
         self.sampler = sampler
         self.labeller = labeller.requires_grad_(False)
-        self.frozen = (self.labeller,)
+        self.frozen = self.constant = (self.labeller,)
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
         self.discriminator = MelDiscriminator(len(TASKS), c.discriminator_channels)
