@@ -24,10 +24,10 @@ from vcae.cli.console import err
 from . import api
 from .shelf import KEPT, SWEPT
 from .studio import MAX_UPLOAD, SAMPLES, Studio
-from .tabs import convert, files, inside, live
+from .tabs import convert, files, inside, live, read
 from .widgets.picker import choices
 
-TABS: list[Callable[[Studio], None]] = [convert.tab, files.tab, live.tab, inside.tab]
+TABS: list[Callable[[Studio], None]] = [convert.tab, files.tab, live.tab, inside.tab, read.tab]
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

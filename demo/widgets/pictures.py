@@ -8,7 +8,7 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +23,7 @@ PAUSE = 4.6  # nepers (40 dB) below the loudest frame: quieter frames are pauses
 COLUMNS = 600  # maximum number of columns of a picture
 CHART = (256, 240)  # pixels of the map
 MARGIN = 20  # pixels around its points
+NAMED_SECOND = 220  # pixels of a second with names
 LETTER = 8.0  # pixels of a letter of its labels, rather too many
 RAMP = [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)]  # dark to light: "magma"
 
@@ -39,25 +40,46 @@ class Row:
     drawing: str
     seconds: float
     height: int = 96  # pixels
+    names: Sequence[tuple[float, float, str]] = field(default_factory=list)
+    """Of what is below the drawing: start and end in seconds, and name."""
 
 
 def figure(rows: Sequence[Row], caption: str, alt: str) -> str:
-    """Rows one below the other on a time axis in seconds, as HTML."""
+    """Rows one below the other on a time axis in seconds, as HTML.
+
+    With names below a row, the picture is so wide that they can be read, and scrolls.
+    """
     longest = max(row.seconds for row in rows)
     parts = [
         f'<div class="row"><div class="label">{html.escape(row.label)}</div>'
         f'<svg viewBox="0 0 {longest:.4f} 100" preserveAspectRatio="none" style="height: {row.height}px"'
-        f' aria-hidden="true">{row.drawing}</svg></div>'
+        f' aria-hidden="true">{row.drawing}</svg>{_names(row, longest)}</div>'
         for row in rows
     ]
     ticks = "".join(
         f'<span style="left: {100 * t / longest:.2f}%">{t:g}{" s" if t == 0 else ""}</span>'
         for t in _ticks(longest)
     )
+    drawn = f'{"".join(parts)}<div class="axis" aria-hidden="true">{ticks}</div>'
+    label, caption = f'aria-label="{html.escape(alt)}"', f"<figcaption>{caption}</figcaption>"
+    if not any(row.names for row in rows):
+        return f'<figure class="picture" role="img" {label}>{drawn}{caption}</figure>'
+    wide = f'<div style="min-width: {round(longest * NAMED_SECOND)}px">{drawn}</div>'
     return (
-        f'<figure class="picture" role="img" aria-label="{html.escape(alt)}">{"".join(parts)}'
-        f'<div class="axis" aria-hidden="true">{ticks}</div><figcaption>{caption}</figcaption></figure>'
+        f'<figure class="picture"><div class="wide" tabindex="0" role="region" {label}>{wide}</div>'
+        f"{caption}</figure>"
     )
+
+
+def _names(row: Row, longest: float) -> str:
+    """The names below a row, as HTML; every second one is lower, so that short ones fit."""
+    if not row.names:
+        return ""
+    spans = "".join(
+        f'<span style="left: {100 * (start + end) / 2 / longest:.2f}%">{html.escape(name)}</span>'
+        for start, end, name in row.names
+    )
+    return f'<div class="names">{spans}</div>'
 
 
 def heat(values: Array, seconds: float, low: float, high: float) -> str:

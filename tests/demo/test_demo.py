@@ -767,6 +767,32 @@ def test_the_parts_are_put_together(visit):
             assert apart or a["bottom"] <= b["top"] + 3 or b["bottom"] <= a["top"] + 3  # lines have leading
 
 
+def test_phones_are_read_edited_and_heard(visit, vc):
+    user = visit()
+    user.open_tab("Read")
+    user.page.get_by_role("button", name="Read", exact=True).click()
+    expect(user.status).to_contain_text("phones were read")
+    reader = vcae.Transcriber(vc)
+    phones = reader.transcribe(SOURCE)
+    text = user.page.get_by_label("Phones", exact=True)
+    names = [phone.name for phone in phones]
+    expect(text).to_have_value(" ".join(names))
+    assert user.page.locator(".picture:visible .names span").all_inner_texts() == names
+    speak = user.page.get_by_role("button", name="Speak")
+    text.fill("no phones")
+    speak.click()
+    user.told("NO: no such phone")
+    changed = [phones[0], phones[1]._replace(name="OY"), *phones[2:]]
+    text.fill(" ".join(phone.name for phone in changed))
+    user.page.get_by_role("radio", name="chosen here").check()
+    user.press(speak)
+    expect(user.status).to_contain_text("1 phones differ")
+    made, name = user.download()
+    assert name == "Woman 1 - Man 1 - edited.wav"
+    assert same(made, reader.speak(SOURCE, changed, vc.voice(MAN)))
+    assert user.page.locator(".picture:visible .row").count() == 2
+
+
 def test_every_cell_of_the_table_plays(visit):
     user = visit()
     user.open_tab("Look inside")
@@ -906,6 +932,7 @@ NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, [r
 
 
 TABS = {"Convert": "3. Listen", "Files": "3. Convert them", "Live": "1. Speak", "Look inside": "Recording B"}
+TABS |= {"Read": "3. Hear it"}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -919,6 +946,8 @@ def test_all_tabs_fit_and_are_accessible(visit, tmp_path, scheme):
         expect(user.page.get_by_role("heading", name=heading)).to_be_visible()
         if tab == "Look inside":
             user.press(user.page.get_by_role("button", name="A in B's voice"))
+        if tab == "Read":
+            user.press(user.page.get_by_role("button", name="Speak"))
         for width, height in SIZES:
             user.page.set_viewport_size({"width": width, "height": height})
             assert user.page.evaluate("document.scrollingElement.scrollWidth") <= width

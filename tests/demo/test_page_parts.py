@@ -18,6 +18,8 @@ if find_spec("gradio") is None:
 
 from demo import formats, space
 from demo.shelf import Shelf, file_name
+from demo.studio import RefusedError
+from demo.tabs.read import INSERTED, edited, respoken
 from demo.widgets.pictures import CHART, chart, labels
 
 RATE = 16_000
@@ -85,3 +87,29 @@ def test_the_space_needs_what_the_project_needs():
     (gradio,) = (line for line in lines if line.startswith("gradio"))
     head = (Path(space.__file__).parent / "README.md").read_text().split("---")[1]
     assert f"sdk_version: {gradio.removeprefix('gradio>=')}.0" in head
+
+
+SPOKEN = [vcae.Phone(0.0, 0.2, "SIL"), vcae.Phone(0.2, 0.3, "AH"), vcae.Phone(0.3, 0.5, "S")]
+
+
+@pytest.mark.parametrize(
+    ("names", "times"),
+    [
+        ("SIL AH S", [(0.0, 0.2, None), (0.2, 0.3, None), (0.3, 0.5, None)]),
+        ("SIL OY S", [(0.0, 0.2, None), (0.2, 0.3, None), (0.3, 0.5, None)]),
+        ("SIL S", [(0.0, 0.2, None), (0.3, 0.5, None)]),
+        ("SIL AH T S", [(0.0, 0.2, None), (0.2, 0.3, None), (0.3, 0.3, INSERTED), (0.3, 0.5, None)]),
+        ("T SIL AH S", [(0.0, 0.0, INSERTED), (0.0, 0.2, None), (0.2, 0.3, None), (0.3, 0.5, None)]),
+    ],
+)
+def test_edited_phones_keep_the_times_of_the_others(names, times):
+    made = edited(SPOKEN, names.split())
+    assert " ".join(phone.name for phone in made) == names
+    assert [(phone.start, phone.end, phone.duration) for phone in made] == times
+    spoken = respoken(made)
+    assert [a.end for a in spoken[:-1]] == [b.start for b in spoken[1:]]
+
+
+def test_what_is_no_phone_is_told():
+    with pytest.raises(RefusedError, match="XX: no such phone; there are SIL, AA"):
+        edited(SPOKEN, ["SIL", "XX"])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tyro
 
 from vcae import __version__
+from vcae.cli.anomaly import anomaly
 from vcae.cli.codes import embed
 from vcae.cli.console import err, notices, printable, stdout
 from vcae.cli.convert import convert, reconstruct
@@ -52,6 +53,7 @@ COMMANDS = (
     export,
     download,
     doctor,
+    anomaly,
     demo,
 )
 """The commands, in the order of the help."""

@@ -40,7 +40,8 @@ class Clip:
     """Whether the recording is longer than the clip."""
 
 
-Clips: TypeAlias = Callable[[Path | None], Clip | str]
+Clips: TypeAlias = Callable[..., Clip | str]
+"""Takes a path, or None where there is no recording, and the second from which on it is shown."""
 
 
 def clip_reader(max_seconds: float = MAX_SECONDS) -> Clips:
@@ -49,11 +50,11 @@ def clip_reader(max_seconds: float = MAX_SECONDS) -> Clips:
     palette = (colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
 
     @cache
-    def clip(path: Path | None) -> Clip | str:
+    def clip(path: Path | None, start: float = 0.0) -> Clip | str:
         if path is None:
             return "there is no recording"
         try:
-            samples = read(path, RATE).samples
+            samples = read(path, RATE).samples[round(start * RATE) :]
         except AudioError as error:
             return str(error)
         played = samples[: round(max_seconds * RATE)]

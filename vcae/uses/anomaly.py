@@ -1,0 +1,472 @@
+"""Find recordings and seconds unlike normal speech, by reconstruction error and likelihood of the code.
+
+A recording is encoded and decoded in its own voice, without a vocoder. Statistics are compared with those of
+normal speech, in parts: the error of the decoded mel, the content code, prosody, the waveform itself, and the
+code at the end of the recording. Each part has a Gaussian density with two covariances, within and between
+collections of recordings (as in Ioffe, "Probabilistic linear discriminant analysis", 2006), so that
+recordings known to be normal move its mean to their microphone and their speakers. Speaker codes are compared
+by cosine.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vcae.audio import Recording, Samples, cut, gain_to
+from vcae.errors import AudioError, VcaeError
+from vcae.files import TensorFileError, load_tensors, save_tensors
+from vcae.inference.checkpoint import BUNDLED, FORMAT, CheckpointError, fingerprint
+from vcae.inference.converter import Converter, Source, load
+from vcae.model.state import Cache, delay
+from vcae.progress import Progress
+
+Array = npt.NDArray[np.float64]
+
+PARTS = ("reconstruction", "code", "prosody", "waveform", "end")
+"""What is compared with normal speech; of all but `end`, by second, too."""
+SPEAKER = "speaker"
+"""What is compared where all recordings should be of one person."""
+WEIGHTS = BUNDLED / "normal.safetensors"
+LEAST_KNOWN = 5
+"""Recordings known to be normal, at least."""
+_PIECE = 12  # seconds that are encoded at a time
+_SPEAKER_FRAMES = 300  # mel frames of the speaker code of a second: those around it, too
+_TAIL = 30  # mel frames after the end that are decoded
+_END = 6  # frames of the content code before and after the end that count
+_SHRINKAGE = 0.02  # share of the variances that is added to the covariance within collections
+
+
+class Profile(NamedTuple):
+    """What is measured of a recording."""
+
+    parts: Mapping[str, Array]
+    """By the names of PARTS: (S, K), a row for each second; of `end`, (1, K)."""
+    speakers: Array
+    """(S, E): the speaker code of each second, and of what is around it."""
+
+    @property
+    def speaker(self) -> Array:
+        """The speaker code of the recording: (E,), unit norm."""
+        mean = self.speakers.mean(0)
+        unit: Array = mean / np.linalg.norm(mean)
+        return unit
+
+
+class Scores(NamedTuple):
+    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as their 90th
+    percentile."""
+
+    parts: Mapping[str, float]
+    seconds: Mapping[str, Array]
+    """By part: (S,), the same for each second."""
+
+    @property
+    def total(self) -> float:
+        """The sum of the parts above 0; the waveform counts twice."""
+        return sum(_weight(part) * max(0.0, score) for part, score in self.parts.items())
+
+    @property
+    def reason(self) -> str:
+        """The part that adds most to the total."""
+        return max(self.parts, key=lambda part: _weight(part) * self.parts[part])
+
+    @property
+    def by_second(self) -> Array:
+        """(S,): the same for each second."""
+        parts = [_weight(part) * scores.clip(min=0) for part, scores in self.seconds.items()]
+        total: Array = np.sum(parts, axis=0)
+        return total
+
+
+def _weight(part: str) -> float:
+    """Decided on development speech: the sum of equal parts missed clipping, which the waveform shows."""
+    return 2.0 if part == "waveform" else 1.0
+
+
+class Density:
+    """A Gaussian density of vectors of K numbers, with a covariance within collections and one between them.
+
+    mean: (K,). basis: (K', K), in which both covariances are diagonal and that within collections is 1.
+    between: (K',), the variances between collections.
+    """
+
+    TENSORS = ("mean", "basis", "between")
+
+    def __init__(self, mean: Array, basis: Array, between: Array) -> None:
+        self.mean, self.basis, self.between = mean, basis, between
+
+    @classmethod
+    def fit(cls, vectors: Array, collections: Sequence[str]) -> "Density":
+        """Fit the density to vectors (N, K), each of a collection. Raises ValueError for fewer than two."""
+        names = np.array(collections)
+        groups = [vectors[names == name] for name in sorted(set(collections))]
+        if len(groups) < 2:
+            raise ValueError("a density needs vectors of two collections or more")
+        centres = np.stack([group.mean(0) for group in groups])
+        inside = np.concatenate([group - centre for group, centre in zip(groups, centres, strict=True)])
+        within = inside.T @ inside / len(inside)
+        within += np.diag(_SHRINKAGE * np.diag(within) + 1e-6)
+        mean = vectors.mean(0)
+        whiten = np.linalg.inv(np.linalg.cholesky(within))
+        spread = (centres - mean) @ whiten.T
+        between, vectors_of = np.linalg.eigh(spread.T @ spread / len(groups))
+        return cls(mean, vectors_of.T @ whiten, between.clip(min=0))
+
+    def distances(self, vectors: Array, known: Array | None = None) -> Array:
+        """How far vectors (N, K) are from what is expected: (N,), 1 in the mean over what was fitted.
+
+        known: (M, K), normal vectors of the collection that the others belong to.
+        """
+        centre, variance = np.zeros(len(self.between)), 1 + self.between
+        if known is not None:
+            count = len(known)
+            weight = self.between / (self.between + 1 / count)
+            centre = weight * ((known.mean(0) - self.mean) @ self.basis.T)
+            variance = 1 + self.between / (1 + count * self.between)
+        placed = (vectors - self.mean) @ self.basis.T
+        distances: Array = ((placed - centre) ** 2 / variance).mean(-1)
+        return distances
+
+
+class Detector:
+    """Says how unlike normal speech recordings are.
+
+    densities: by part and unit, such as "code/file" and "code/second". scales: median and 90th percentile of
+    the logarithm of the distances of normal recordings and seconds, by the same names. totals: (N,), scores
+    of normal recordings, from which thresholds are taken.
+    """
+
+    def __init__(
+        self,
+        converter: Converter,
+        densities: Mapping[str, Density],
+        scales: Mapping[str, tuple[float, float]],
+        totals: Array,
+    ) -> None:
+        self.converter, self.densities = converter, densities
+        self.scales, self.totals = dict(scales), totals
+        self._known: dict[str, Array] = {}
+        self._voices: Array | None = None
+
+    @classmethod
+    def load(cls, device: str = "cpu") -> "Detector":
+        """Load the bundled model `studio` and what is normal for it. Raises CheckpointError."""
+        return cls.of(load("studio", device))
+
+    @classmethod
+    def of(cls, converter: Converter, path: Path = WEIGHTS) -> "Detector":
+        """What is normal for a converter, from a file. Raises CheckpointError for another model."""
+        try:
+            tensors, about = load_tensors(path)
+        except TensorFileError as error:
+            raise CheckpointError(f"{error}; fit it by recipes/evaluate_anomaly.py") from None
+        config = about.get("config", {})
+        if config.get("model") != fingerprint(converter.autoencoder):
+            raise CheckpointError(f"{path}: belongs to another model; use the model studio")
+        arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+        densities = {
+            name: Density(*(arrays[f"{name}/{each}"] for each in Density.TENSORS))
+            for name in config["scales"]
+            if f"{name}/mean" in arrays
+        }
+        return cls(converter, densities, config["scales"], arrays["totals"])
+
+    def save(self, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write what is normal to a file; notes: on the data that it was fitted to. Raises OutputError."""
+        tensors = {"totals": torch.from_numpy(self.totals).float()}
+        for name, density in self.densities.items():
+            for each in Density.TENSORS:
+                tensors[f"{name}/{each}"] = torch.from_numpy(getattr(density, each)).half()
+        networks = self.converter.autoencoder
+        config = {
+            "mel": asdict(networks.config.mel),
+            "model": fingerprint(networks),
+            "scales": self.scales,
+        }
+        about = {"format": FORMAT, "kind": "Detector", "config": config, "notes": dict(notes or {})}
+        save_tensors(path, tensors, about)
+
+    def threshold(self, rate: float) -> float:
+        """The score above which a recording is unusual, at a rate of false alarms. Raises VcaeError."""
+        if not 0 < rate < 1:
+            raise VcaeError(f"a rate of false alarms must be between 0 and 1, not {rate}")
+        return float(np.quantile(self.totals, 1 - rate))
+
+    def profile(self, source: Source, progress: Progress | None = None) -> Profile:
+        """Measure a recording; memory grows by some kilobytes a second. Raises AudioError."""
+        recording = Recording(source, self.converter.sample_rate, progress)
+        if recording.silent:
+            raise AudioError(f"{recording.name}: is silent; give a recording of speech")
+        return _measure(self.converter, recording)
+
+    def know(self, normal: Sequence[Profile], one_speaker: bool = False) -> None:
+        """Take recordings as normal: their microphone, their speakers, and the scores that they have.
+
+        one_speaker: compare speaker codes with theirs, too. The scores of each are taken without itself.
+        Raises VcaeError for fewer than LEAST_KNOWN.
+        """
+        if len(normal) < LEAST_KNOWN:
+            raise VcaeError(f"{len(normal)} normal recordings are too few; give {LEAST_KNOWN} or more")
+        rows = {
+            f"{part}/file": np.stack([_of_file(part, profile) for profile in normal]) for part in PARTS
+        } | {f"{part}/second": np.concatenate([profile.parts[part] for profile in normal]) for part in PARTS}
+        voices = np.stack([p.speaker for p in normal])
+        totals = []
+        for k, profile in enumerate(normal):
+            self._known = {name: np.delete(each, k, axis=0) for name, each in rows.items()}
+            self._voices = np.delete(voices, k, axis=0) if one_speaker else None
+            totals.append(self.score(profile).total)
+        self._known, self._voices = rows, voices if one_speaker else None
+        self.totals = np.array(totals)
+
+    def score(self, profile: Profile) -> Scores:
+        """How unlike normal speech a recording is."""
+        scaled = {name: self._scaled(name, each) for name, each in self._distances(profile).items()}
+        return Scores(
+            {name.removesuffix("/file"): float(s[0]) for name, s in scaled.items() if name.endswith("/file")},
+            {name.removesuffix("/second"): s for name, s in scaled.items() if name.endswith("/second")},
+        )
+
+    def _scaled(self, name: str, distances: Array) -> Array:
+        median, high = self.scales[name]
+        scaled: Array = (np.log(distances) - median) / (high - median)
+        return scaled
+
+    def _distances(self, profile: Profile) -> dict[str, Array]:
+        """By part and unit: (1,) for a recording, (S,) for its seconds."""
+        found = {}
+        for name, density in self.densities.items():
+            part, unit = name.split("/")
+            rows = _of_file(part, profile)[None] if unit == "file" else profile.parts[part]
+            found[name] = density.distances(rows, self._known.get(name))
+        if self._voices is not None:
+            for unit, codes in (("file", profile.speaker[None]), ("second", profile.speakers)):
+                found[f"{SPEAKER}/{unit}"] = _speaker_distances(codes, self._voices)
+        return found
+
+
+def _of_file(part: str, profile: Profile) -> Array:
+    """One row for a recording: the mean over its seconds; of the waveform the maximum, too."""
+    rows = profile.parts[part]
+    row: Array = np.concatenate([rows.mean(0), rows.max(0)]) if part == "waveform" else rows.mean(0)
+    return row
+
+
+def _speaker_distances(codes: Array, voices: Array) -> Array:
+    """One minus the median cosine to voices (N, E), a little above 0: (S, E) -> (S,)."""
+    distances: Array = 1.001 - np.median(codes @ voices.T, axis=1)
+    return distances
+
+
+def scale_of(distances: Array) -> tuple[float, float]:
+    """Median and 90th percentile of the logarithm of distances."""
+    median, high = np.quantile(np.log(distances), [0.5, 0.9]).tolist()
+    return median, max(high, median + 0.05)
+
+
+def fit(
+    converter: Converter, profiles: Sequence[Profile], collections: Sequence[str], speakers: Sequence[str]
+) -> Detector:
+    """What is normal, by recordings of many speakers in several collections.
+
+    Scales and totals are those of every second speaker, by densities of the others; the densities are then
+    fitted to all. Raises ValueError for one collection.
+    """
+    names = sorted(set(speakers))
+    every, second = range(len(profiles)), set(names[1::2])
+    first_half = [k for k in every if speakers[k] not in second]
+    detector = Detector(converter, _fit(profiles, collections, first_half), {}, np.zeros(1))
+    others = [profiles[k] for k in every if speakers[k] in second]
+    detector.scales = _scales(detector, others) | _speaker_scales(profiles, speakers)
+    totals = np.array([detector.score(profile).total for profile in others])
+    return Detector(converter, _fit(profiles, collections, every), detector.scales, totals)
+
+
+def _scales(detector: Detector, profiles: Sequence[Profile]) -> dict[str, tuple[float, float]]:
+    distances: dict[str, list[float]] = defaultdict(list)
+    for profile in profiles:
+        for name, each in detector._distances(profile).items():
+            distances[name] += each.tolist()
+    return {name: scale_of(np.array(each)) for name, each in distances.items()}
+
+
+def _speaker_scales(profiles: Sequence[Profile], speakers: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Scales of the distances of recordings, and of their seconds, from up to ten others of the speaker."""
+    groups: dict[str, list[Profile]] = defaultdict(list)
+    for speaker, profile in zip(speakers, profiles, strict=True):
+        groups[speaker].append(profile)
+    files: list[float] = []
+    seconds: list[float] = []
+    for group in (group[:11] for group in groups.values() if len(group) > 2):
+        for profile in group:
+            voices = np.stack([each.speaker for each in group if each is not profile])
+            files += _speaker_distances(profile.speaker[None], voices).tolist()
+            seconds += _speaker_distances(profile.speakers, voices).tolist()
+    if not files:
+        return {}
+    return {f"{SPEAKER}/file": scale_of(np.array(files)), f"{SPEAKER}/second": scale_of(np.array(seconds))}
+
+
+def _fit(
+    profiles: Sequence[Profile], collections: Sequence[str], chosen: Sequence[int]
+) -> dict[str, Density]:
+    densities = {}
+    for part in PARTS:
+        some = [profiles[k] for k in chosen]
+        names = [collections[k] for k in chosen]
+        densities[f"{part}/file"] = Density.fit(np.stack([_of_file(part, each) for each in some]), names)
+        if part != "end":
+            rows = [each.parts[part] for each in some]
+            of_seconds = [name for name, each in zip(names, rows, strict=True) for _ in each]
+            densities[f"{part}/second"] = Density.fit(np.concatenate(rows), of_seconds)
+    return densities
+
+
+@torch.inference_mode()
+def _measure(converter: Converter, recording: Recording) -> Profile:
+    """Encode and decode a recording in its own voice, and take statistics of each second."""
+    networks, alignment = converter.autoencoder, converter.alignment
+    rate, hop, late = converter.sample_rate, alignment.mel.hop_length, alignment.look_ahead
+    gain = np.float32(gain_to(recording.level))
+    frames, stride = _Seconds(rate // hop, late), alignment.stride
+    rows: dict[str, list[Array]] = {part: [] for part in PARTS}
+    speakers: list[Array] = []
+    cache: Cache = {}
+    remaining = recording.length
+    for block in cut(recording.blocks("analysing"), _PIECE * rate):
+        remaining -= len(block)
+        length = -(-len(block) // converter.step) * converter.step
+        after = 0 if remaining else length - len(block) + (late + _TAIL) * hop
+        scaled = block * gain
+        wav = torch.from_numpy(np.pad(scaled, (0, after)))[None, None].to(converter.device)
+        mel = converter.log_mel(wav, cache)  # (1, n_mels, T)
+        code, prosody = networks.encode(mel, cache)
+        spoken = mel[..., : length // hop]
+        decoded = networks.decode(code.z, prosody, networks.speaker.encode(spoken), cache)
+        seen = delay(mel, late, cache, frames)
+        z = code.z.repeat_interleave(stride, -1)
+        parts = (seen, seen - decoded, z, prosody)
+        sizes = [part.shape[1] for part in parts]
+        for second in frames.feed(torch.cat(parts, 1)[0]):
+            _add_row(rows, second.split(sizes), stride)
+        starts = _starts(len(block), rate)
+        rows["waveform"] += [
+            _waveform_row(scaled[a:b]) for a, b in zip(starts, [*starts[1:], len(block)], strict=True)
+        ]
+        for k in range(len(starts)):
+            first = max(0, min((k - 1) * frames.size, spoken.shape[-1] - _SPEAKER_FRAMES))
+            around = spoken[..., first : first + _SPEAKER_FRAMES]
+            speakers.append(networks.speaker(around)[0].double().cpu().numpy())
+    last = frames.rest[:, :-_TAIL]
+    if last.shape[1] >= frames.size / 2 or not rows["code"]:
+        _add_row(rows, last.split(sizes), stride)
+    ending = torch.cat([frames.before, frames.rest], 1)[sum(sizes[:2]) : sum(sizes[:3])]
+    ending = pad(ending, (2 * _END * stride, 0))[:, -_TAIL - _END * stride :][:, : 2 * _END * stride : stride]
+    rows["end"].append(ending.unflatten(1, (4, -1)).mean(2).flatten().double().cpu().numpy())
+    count = min(len(rows["code"]), len(speakers))
+    kept = {part: np.stack(each if part == "end" else each[:count]) for part, each in rows.items()}
+    return Profile(kept, np.stack(speakers[:count]))
+
+
+def _starts(length: int, size: int) -> list[int]:
+    """Where the seconds of a piece start; a rest of less than a half belongs to the one before."""
+    return list(range(0, max(1, length - size // 2 + 1), size))
+
+
+class _Seconds:
+    """Frames (C, T) in blocks of a second, without the first ones. `_TAIL` frames at least are held back."""
+
+    def __init__(self, size: int, skipped: int) -> None:
+        self.size, self._skipped = size, skipped
+        self.rest = self.before = torch.zeros(0, 0)
+
+    def feed(self, frames: Tensor) -> Iterator[Tensor]:
+        """Add frames, and yield the seconds that are complete."""
+        skipped = min(self._skipped, frames.shape[1])
+        self._skipped -= skipped
+        if not self.rest.numel():
+            self.rest = self.before = frames[:, :0]
+        self.rest = torch.cat([self.rest, frames[:, skipped:]], 1)
+        while self.rest.shape[1] >= self.size + _TAIL:
+            self.before, self.rest = self.rest[:, : self.size], self.rest[:, self.size :]
+            yield self.before
+
+
+def _add_row(rows: dict[str, list[Array]], parts: Sequence[Tensor], stride: int) -> None:
+    """Add the statistics of a second: of mel, error, code (repeated by the stride), prosody: (C, T) each."""
+    mel, error, z, prosody = parts
+    z = z[:, ::stride]
+    change = z.diff(dim=1).abs() if z.shape[1] > 1 else torch.zeros_like(z)
+    size = error.abs().mean(0)
+    extent = torch.stack([size.max(), size.mean()])
+    voiced = prosody[1] > 0.5
+    f0 = prosody[0][voiced]
+    few = len(f0) < 2
+    scalars = torch.stack(
+        [
+            prosody[0].new_tensor(5.0) if few else f0.mean(),
+            prosody[0].new_tensor(0.0) if few else f0.std(correction=0),
+            prosody[1].mean(),
+            prosody[2].std(correction=0),
+            mel.diff(dim=1).abs().mean(0).max() if mel.shape[1] > 1 else mel.new_tensor(0.0),
+            change.mean(0).max(),
+        ]
+    )
+    found = {
+        "reconstruction": [error.mean(1), (error.std(1, correction=0) + 0.02).log(), extent],
+        "code": [z.mean(1), (z.std(1, correction=0) + 0.02).log(), (change.mean(1) + 0.01).log()],
+        "prosody": [extent, scalars],
+    }
+    for part, each in found.items():
+        rows[part].append(torch.cat(each).double().cpu().numpy())
+
+
+def _waveform_row(samples: Samples) -> Array:
+    """What the mel does not show of a second of samples (N,): flat peaks, gaps, asymmetry."""
+    x: Array = np.pad(samples, (0, max(0, 800 - len(samples)))).astype(np.float64)
+    first, second = np.diff(x), np.diff(x, 2)
+    moments = [each for signal in (x, first, second) for each in _moments(signal)]
+    sizes = np.sort(np.abs(x)) + 1e-6
+    return np.array(
+        [
+            _flatness(x),
+            *(_gap(x, size, apart) for size, apart in ((80, 2), (80, 4), (160, 3), (160, 6))),
+            *moments,
+            *(abs(skew) for skew in moments[::2]),
+            np.log(sizes[-1] / (x.std() + 1e-6)),
+            np.log(sizes[-1] / sizes[int(0.99 * len(x))]),
+            np.log((np.abs(first) < 1e-5).mean() + 1e-3),
+        ]
+    )
+
+
+def _moments(x: Array) -> tuple[float, float]:
+    """Skewness, and logarithm of the kurtosis."""
+    unit = (x - x.mean()) / (x.std() + 1e-6)
+    return float((unit**3).mean()), float(np.log((unit**4).mean() + 1e-3))
+
+
+def _flatness(x: Array) -> float:
+    """Logarithm of the share of the loud samples that are near the peak of their sign."""
+    near = loud = 1
+    for side in (x, -x):
+        near += int((side >= 0.93 * side.max()).sum())
+        loud += int((side >= 0.6 * side.max()).sum())
+    return float(np.log(near / loud))
+
+
+def _gap(x: Array, size: int, apart: int) -> float:
+    """How far a frame of so many samples falls below those `apart` before and behind, in dB, at most."""
+    frames = x[: len(x) // size * size].reshape(-1, size)
+    level = 10 * np.log10((frames**2).mean(1) + 1e-9)
+    if len(level) <= 2 * apart:
+        return 0.0
+    return float((np.minimum(level[: -2 * apart], level[2 * apart :]) - level[apart:-apart]).max())
