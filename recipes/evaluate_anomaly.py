@@ -26,10 +26,10 @@ from sklearn.metrics import roc_auc_score
 
 from vcae.audio import Audio, Samples, is_silent, loudness, read, resample, speech_seconds
 from vcae.audio.level import frame_powers
+from vcae.audio.measures import noise_level
 from vcae.cli import console
 from vcae.corpora.layouts import READERS, esc10, read_corpora
 from vcae.corpora.utterance import Utterance
-from vcae.doctor.measure import noise_level
 from vcae.errors import AudioError, VcaeError
 from vcae.inference.converter import Converter, load
 from vcae.model.vocoder import griffin_lim

@@ -11,6 +11,7 @@ from conftest import VOICES
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vcae
 from vcae import Audio, audio
 
 if find_spec("gradio") is None:

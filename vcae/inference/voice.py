@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,8 +43,8 @@ class Voice:
     def save(self, path: str | Path) -> None:
         """Write to a file NAME.voice, in safetensors format. Raises OutputError."""
         check_output(Path(path), [".voice"])
-        about = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by, "doubts": self.doubts}
-        about["tuned_for"] = self.tuned_for
+        about: dict[str, Any] = {"f0": dataclasses.asdict(self.f0), "made_by": self.made_by}
+        about |= {"doubts": self.doubts, "tuned_for": self.tuned_for}
         tensors = {"embedding": self.embedding, "tokens": self.tokens}
         if self.adapter is not None:
             tensors |= {f"adapter.{n}": x.half() for n, x in self.adapter._asdict().items()}

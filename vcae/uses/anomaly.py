@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vcae.audio import Recording, Samples, cut, gain_to
+from vcae.audio import Recording, Samples, Source, cut, gain_to
 from vcae.errors import AudioError, VcaeError
 from vcae.files import TensorFileError, load_tensors, save_tensors
 from vcae.inference.checkpoint import BUNDLED, FORMAT, CheckpointError, fingerprint
-from vcae.inference.converter import Converter, Source, load
+from vcae.inference.converter import Converter, load
 from vcae.model.state import Cache, delay
 from vcae.progress import Progress
 
