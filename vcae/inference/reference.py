@@ -41,12 +41,13 @@ NARROW = 4400.0
 ONE_VOICE = 0.35
 """Cosine between two groups of windows below which a reference may hold two voices.
 
-Of 15 recordings of one development speaker, 1 is so low; of 30 of two such speakers, 29 are.
+Of 15 recordings of one development speaker the lowest has .33, and one in twenty less than .40; of 30 of two
+such speakers one in twenty has more than .32.
 """
 LIVELY, STEADY = 0.6, 0.42
 """Music is less lively than the one, and its F0 steadier than the other.
 
-Of 115 recordings of speech none is, of 40 excerpts of music 34 are.
+Set on 115 recordings of speech and 40 excerpts of music, none of them held out.
 """
 
 LAG = 10

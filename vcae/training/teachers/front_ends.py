@@ -91,12 +91,11 @@ def find_or_fit(
 
     Raises OutputError, and CheckpointError for a file that holds something else.
     """
-    if path.exists():
-        return load(path, FrontEnd, FrontEndConfig)
-    front_end = FrontEnd(config)
-    fit_front_end(front_end, sampler, fit, track)
-    save(path, front_end)
-    return front_end
+    if not path.exists():
+        front_end = FrontEnd(config)
+        fit_front_end(front_end, sampler, fit, track)
+        save(path, front_end)
+    return load(path, FrontEnd, FrontEndConfig)  # in half precision, as a run that continues has it
 
 
 def fit_front_end(
