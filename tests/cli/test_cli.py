@@ -363,7 +363,10 @@ def test_info_describes_weights(vcae_, weights):
 @pytest.mark.parametrize(
     ("model", "files"),
     [
-        ([], [f"{name}.safetensors" for name in ("live", "phones", "speaker", "studio", "vocoder")]),
+        (
+            [],
+            [f"{name}.safetensors" for name in ("live", "normal", "phones", "speaker", "studio", "vocoder")],
+        ),
         (["live"], ["live.safetensors", "vocoder.safetensors", "speaker.safetensors"]),
     ],
 )
