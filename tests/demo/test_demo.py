@@ -158,8 +158,14 @@ class User:
             self.elsewhere.append(address)
 
     def open_tab(self, name):
-        self.page.get_by_role("tab", name=name).click()
-        expect(self.page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+        tab = self.page.get_by_role("tab", name=name)
+        expect(self.page.get_by_role("tab", name="Convert")).to_be_visible()
+        if tab.is_visible():
+            tab.click()
+            expect(tab).to_have_attribute("aria-selected", "true")
+        else:  # a narrow page keeps the last tabs in a menu
+            self.page.locator(".overflow-menu > button").click()
+            self.page.locator(".overflow-dropdown").get_by_role("button", name=name).click()
 
     def drop(self, file):
         """Put a recording in the place of the one that is there; the page takes it or tells why not."""
@@ -774,7 +780,7 @@ def test_phones_are_read_edited_and_heard(visit, vc):
     expect(user.status).to_contain_text("phones were read")
     reader = vcae.Transcriber(vc)
     phones = reader.transcribe(SOURCE)
-    text = user.page.get_by_label("Phones", exact=True)
+    text = user.page.get_by_role("textbox", name="Phones")
     names = [phone.name for phone in phones]
     expect(text).to_have_value(" ".join(names))
     assert user.page.locator(".picture:visible .names span").all_inner_texts() == names
