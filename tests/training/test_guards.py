@@ -234,11 +234,11 @@ def test_training_ends_early_without_a_lower_loss_and_keeps_the_best_product(tmp
     assert Trainer(recogniser_stage(), tmp_path, trainer.config).run().new_steps == 0
 
 
-def decoder_stage(seed: int = 0) -> Stage:
+def decoder_stage(seed: int = 0, train_content: bool = False) -> Stage:
     """A stage of a decoder, taught by a recogniser of this seed."""
     torch.manual_seed(seed)
     teacher = Recogniser(RecogniserConfig(TINY.mel, width=16, stacks=2))
-    config = DecoderStageConfig(discriminator_channels=4)
+    config = DecoderStageConfig(discriminator_channels=4, train_content=train_content)
     return DecoderStage(seeded(Autoencoder, TINY), sampler(), teacher, [], config)
 
 
@@ -252,6 +252,17 @@ def test_a_checkpoint_holds_no_weights_that_never_change(tmp_path):
     assert run(decoder_stage(), tmp_path, steps=2).step == 2
     with pytest.raises(CheckpointError, match=r"decoder.ckpt: of a run with other teachers"):
         run(decoder_stage(seed=1), tmp_path, steps=3)
+
+
+def test_a_content_encoder_that_is_trained_goes_on_from_the_checkpoint(tmp_path):
+    whole = run(decoder_stage(train_content=True), tmp_path / "whole", steps=2).stage.state_dict()
+    run(decoder_stage(train_content=True), tmp_path / "parts", steps=1)
+    parts = run(decoder_stage(train_content=True), tmp_path / "parts", steps=2).stage.state_dict()
+    start = decoder_stage(train_content=True).state_dict()
+    names = [name for name in start if name.startswith("model.content.")]
+    assert any(not torch.equal(whole[name], start[name]) for name in names)
+    for name in names:
+        torch.testing.assert_close(parts[name], whole[name])
 
 
 def test_a_checkpoint_that_holds_everything_is_still_read(tmp_path):

@@ -87,7 +87,8 @@ class DecoderStage(Stage[Batch, DecoderOutput]):
         self.judges = nn.ModuleList(judges).requires_grad_(False)
         # Even if it is trained, the speaker encoder is in eval mode, so that its running mean stays.
         self.frozen = (model.content, model.prosody, model.speaker, self.recogniser, self.judges)
-        self.constant = (model.content, model.prosody, self.recogniser, self.judges)
+        untrained = () if c.train_content else (model.content,)
+        self.constant = (*untrained, model.prosody, self.recogniser, self.judges)
         if c.train_speaker:
             self.first_speaker = copy.deepcopy(model.speaker).requires_grad_(False)
             self.frozen += (self.first_speaker,)
