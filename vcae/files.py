@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,14 +73,21 @@ def _delete_abandoned(folder: Path, prefix: str) -> None:
     """Delete unfinished files of the same output whose process on this machine was killed."""
     if os.name != "posix":
         return
+    mine = [path for path in _unfinished(folder.absolute()) if path.name.startswith(f"{prefix}-")]
     with suppress(OSError):
-        for left in folder.glob(f"{prefix}-*.part"):
+        for left in mine:
             try:
                 os.kill(int(left.name.split("-")[1]), 0)  # signal 0 only asks whether there is the process
             except ProcessLookupError:
-                left.unlink()
+                left.unlink(missing_ok=True)
             except PermissionError:  # somebody else's, which runs
                 continue
+
+
+@cache
+def _unfinished(folder: Path) -> tuple[Path, ...]:
+    """Unfinished files as this process first writes to a folder, since a folder of outputs may be large."""
+    return tuple(folder.glob(".*-*-*.part"))
 
 
 @contextmanager
