@@ -163,6 +163,20 @@ def told(error: VcaeError) -> str:
     return f'<p class="error" role="alert">{html.escape(str(error))}</p>'
 
 
+def short_recording(longest: float) -> gr.Audio:
+    """A recording, at first a sample, of which so many seconds are used."""
+    recording = gr.Audio(
+        str(SAMPLES["Woman 1"].path),
+        label="Record, drop a file, or keep this one",
+        sources=["upload", "microphone"],
+        type="filepath",
+        buttons=[],
+        editable=False,
+    )
+    gr.HTML(f"<p class='hint'>The first {longest:g} seconds are used.</p>")
+    return recording
+
+
 def status_line(text: Any) -> gr.HTML:
     """A line of text that screen readers announce when it changes."""
     return gr.HTML(text, elem_classes="status", js_on_load="element.setAttribute('role', 'status')")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vcae import Audio, Parts, VcaeError, Voice
 
-from ..studio import SAMPLES, RefusedError, Studio, heading, named, status_line, title, told
+from ..studio import SAMPLES, RefusedError, Studio, heading, named, short_recording, status_line, title, told
 from ..widgets import pictures, table
 from ..widgets.picker import Own, chosen, picker
 from ..widgets.pictures import Row
@@ -97,15 +97,7 @@ def tab(studio: Studio) -> None:
         with gr.Row():
             with gr.Column(min_width=300):
                 heading(None, "Recording A")
-                source = gr.Audio(
-                    str(SAMPLES["Woman 1"].path),
-                    label="Record, drop a file, or keep this one",
-                    sources=["upload", "microphone"],
-                    type="filepath",
-                    buttons=[],
-                    editable=False,
-                )
-                gr.HTML(f"<p class='hint'>The first {LONGEST:g} seconds are used.</p>")
+                source = short_recording(LONGEST)
             with gr.Column(min_width=300):
                 heading(None, "Recording B")
                 voice = picker(studio)

@@ -12,7 +12,7 @@ from vcae import Audio, Phone, Transcriber, VcaeError
 from vcae.inference.transcriber import load_codec
 from vcae.model.phones import PHONES
 
-from ..studio import SAMPLES, RefusedError, Studio, heading, named, status_line, title, told
+from ..studio import RefusedError, Studio, heading, named, short_recording, status_line, title, told
 from ..widgets import pictures
 from ..widgets.picker import Own, chosen, picker
 from ..widgets.pictures import Row
@@ -44,15 +44,7 @@ def tab(studio: Studio) -> None:
         with gr.Row():
             with gr.Column(min_width=300):
                 heading(1, "What is read")
-                source = gr.Audio(
-                    str(SAMPLES["Woman 1"].path),
-                    label="Record, drop a file, or keep this one",
-                    sources=["upload", "microphone"],
-                    type="filepath",
-                    buttons=[],
-                    editable=False,
-                )
-                gr.HTML(f"<p class='hint'>The first {LONGEST:g} seconds are used.</p>")
+                source = short_recording(LONGEST)
                 read = gr.Button("Read", size="lg")
                 text = gr.Textbox(label="Phones", lines=4, info="press Read, then edit them")
                 gr.HTML(HELP)
