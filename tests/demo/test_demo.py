@@ -159,12 +159,13 @@ class User:
 
     def open_tab(self, name):
         tab = self.page.get_by_role("tab", name=name)
-        expect(self.page.get_by_role("tab", name="Convert")).to_be_visible()
+        menu = self.page.get_by_role("button", name="More tabs")
+        expect(tab.or_(menu).first).to_be_visible()  # neither is while the page lays out its tabs
         if tab.is_visible():
             tab.click()
             expect(tab).to_have_attribute("aria-selected", "true")
         else:  # a narrow page keeps the last tabs in a menu
-            self.page.locator(".overflow-menu > button").click()
+            menu.click()
             self.page.locator(".overflow-dropdown").get_by_role("button", name=name).click()
 
     def drop(self, file):
