@@ -24,6 +24,7 @@ from taught import TaughtRecipe
 
 from vcae.cli.console import in_one_line
 from vcae.inference.checkpoint import load, load_autoencoder, read_header
+from vcae.model.autoencoder import Autoencoder
 from vcae.training.config import (
     ContentStageConfig,
     SamplerConfig,
@@ -51,7 +52,8 @@ class Recipe(TaughtRecipe):
     """Weights to begin with: content.safetensors of any delay and bottleneck, or an autoencoder's, whose
     content encoder and its sizes are taken; default: random weights."""
     guide: Path | None = None
-    """content.safetensors of more look-ahead, whose code is another target; default: none."""
+    """content.safetensors of no less look-ahead, or an autoencoder, whose code is another target; default:
+    none."""
     pseudo_labels: bool = True
     """Fill in phones where there is no text."""
 
@@ -79,7 +81,7 @@ def main(recipe: Recipe) -> None:
     with fabric_of().rank_zero_first():  # it makes the labels, the other processes read them
         train, codebook = sampler(recipe, recipe.train)
         validation, _ = sampler(recipe, recipe.validation, codebook)
-    guide = load(recipe.guide, ContentStudent, ContentStudentConfig) if recipe.guide else None
+    guide = guide_of(recipe)
     stages = [ContentStage(model, each, recipe.stage, guide) for each in (train, validation)]
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], describe(recipe))
     result = trainer.run()
@@ -100,7 +102,11 @@ def student(recipe: Recipe) -> ContentStudent:
         if before.config.bottleneck == config.bottleneck:
             model.bottleneck.load_state_dict(before.bottleneck.state_dict())
         return model
-    autoencoder = load_autoencoder(recipe.start)
+    return of_autoencoder(load_autoencoder(recipe.start), config)
+
+
+def of_autoencoder(autoencoder: Autoencoder, config: ContentStudentConfig) -> ContentStudent:
+    """A student with an autoencoder's content encoder; delay, bottleneck and head are those of `config`."""
     whole = autoencoder.config
     model = ContentStudent(
         replace(
@@ -117,6 +123,17 @@ def student(recipe: Recipe) -> ContentStudent:
     if config.bottleneck == whole.bottleneck:
         model.bottleneck.load_state_dict(autoencoder.bottleneck.state_dict())
     return model
+
+
+def guide_of(recipe: Recipe) -> ContentStudent | None:
+    """The student whose code is another target, if there is one. Raises CheckpointError."""
+    if recipe.guide is None:
+        return None
+    if read_header(recipe.guide).kind == ContentStudent.__name__:
+        return load(recipe.guide, ContentStudent, ContentStudentConfig)
+    autoencoder = load_autoencoder(recipe.guide)
+    sizes = replace(recipe.student, delay=autoencoder.config.delay, bottleneck=autoencoder.config.bottleneck)
+    return of_autoencoder(autoencoder, sizes).eval()
 
 
 def sampler(recipe: Recipe, path: Path, codebook: Codebook | None = None) -> tuple[ContentSampler, Codebook]:

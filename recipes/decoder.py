@@ -5,9 +5,10 @@
         --content runs/content/content.safetensors --start vcae/weights/studio.safetensors
 
 The other options are those of `recipes/content.py`, whose labels of the bank are used again. All of the
-autoencoder but its content encoder comes from `--start`, and only its decoder is trained. What is decoded
-must give the features that Whisper finds in the source, and for conversions the embedding that CAM++ finds in
-the target. `--bundle studio` writes the result into the package.
+autoencoder but its content encoder comes from `--start`; without `--content`, that too. Only its decoder is
+trained, unless `--stage.train-content` or `--stage.train-speaker` say otherwise. What is decoded must give
+the features that Whisper finds in the source, and for conversions the embedding that CAM++ finds in the
+target. `--bundle studio` writes the result into the package.
 
 On one CPU core with bfloat16, an hour makes some 1,400 steps.
 """
@@ -48,10 +49,10 @@ from vcae.training.trainer import Trainer
 class Recipe(TaughtRecipe):
     """All settings; the defaults are for one CPU core with bfloat16."""
 
-    content: Path
-    """content.safetensors, the content encoder, of the same sizes as that of `start`."""
     start: Path
     """Autoencoder to begin with."""
+    content: Path | None = None
+    """content.safetensors, a content encoder of the same sizes as that of `start`; default: that one."""
     out: Path = Path("runs/decoder")
     """Folder of checkpoint and product."""
     bundle: Literal["studio", "live"] | None = None
@@ -120,6 +121,8 @@ def main(recipe: Recipe) -> None:
 def autoencoder(recipe: Recipe) -> Autoencoder:
     """The autoencoder as training starts. Raises CheckpointError, and RuntimeError for other sizes."""
     before = load_autoencoder(recipe.start)
+    if recipe.content is None:
+        return before
     student = load(recipe.content, ContentStudent, ContentStudentConfig)
     model = Autoencoder(
         replace(
@@ -159,7 +162,8 @@ def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
     names = ("train", "validation", "content", "start", "codebook", "phones", "speakers", "front_ends")
     settings: dict[str, Any] = {"name": "decoder", **{name: getattr(recipe, name) for name in names}}
-    return Run(settings, [*phases_of(recipe.start), *phases_of(recipe.content)], recipe.teachers)
+    started_from = phases_of(recipe.start) + (phases_of(recipe.content) if recipe.content else [])
+    return Run(settings, started_from, recipe.teachers)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Commands for whole recordings: convert, reconstruct."""
 
-import hashlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -24,7 +23,6 @@ from vcae.cli.options import (
     load_converter,
 )
 from vcae.errors import VcaeError
-from vcae.inference.voice import Voice
 
 Voices = Annotated[
     tuple[Path, ...],
@@ -70,7 +68,7 @@ def convert(
     with console.Bar() as bar:
         groups = [[path] for path in voices] or [[*voice]]
         targets = [converter.voice(paths.references(group), bar.update) for group in groups]
-    marks = [_fingerprint(target) for target in targets]
+    marks = [target.fingerprint for target in targets]
 
     def process(source: Path, path: Path, **more: Any) -> None:
         target = targets[batch.number[path]]
@@ -111,10 +109,3 @@ def reconstruct(
     batch = Batch(sources, out, format, sample_rate, subtype, jobs)
     converter = load_converter(model, device)
     batch.run(converter.reconstruct_file, lambda _: converter.fingerprint)
-
-
-def _fingerprint(voice: Voice) -> str:
-    digest = hashlib.sha256(repr(voice.f0).encode())
-    for part in (voice.embedding, voice.tokens):
-        digest.update(part.numpy().tobytes())
-    return digest.hexdigest()

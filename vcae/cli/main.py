@@ -23,6 +23,7 @@ from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
 from vcae.cli.info import info
 from vcae.cli.live import stream
+from vcae.cli.pack import pack, unpack
 from vcae.cli.phones import speak, transcribe
 from vcae.cli.restore import denoise, revoice, superres
 from vcae.cli.similarity import similarity
@@ -43,6 +44,8 @@ COMMANDS = (
     similarity,
     transcribe,
     speak,
+    pack,
+    unpack,
     voice,
     mix,
     info,

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 from vcae.errors import VcaeError
 from vcae.inference.converter import Converter, load
 
-Model = Annotated[str, arg(help="studio or live, which are bundled, or a folder that training wrote")]
+Model = Annotated[str, arg(help="studio, live or units, which are bundled, or a folder that training wrote")]
 
 
 Device = Annotated[str, arg(help="torch device: cpu, cuda, cuda:1, mps")]
@@ -16,6 +16,12 @@ Device = Annotated[str, arg(help="torch device: cpu, cuda, cuda:1, mps")]
 
 References = Annotated[
     tuple[Path, ...], arg(help="recordings of the target speaker, or one .voice file", metavar="REF")
+]
+
+
+OptionalVoice = Annotated[
+    tuple[Path, ...],
+    arg(help="recordings of the target speaker, or one .voice file; default: the source", metavar="REF"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -77,14 +77,18 @@ def _why_missing(path: Path) -> str:
 
 
 def outputs(
-    sources: Iterable[Path], out: str | Path, suffix: str | None = None, keep: Iterable[Path] = ()
+    sources: Iterable[Path],
+    out: str | Path,
+    suffix: str | None = None,
+    keep: Iterable[Path] = (),
+    written: Collection[str] = WRITABLE,
 ) -> list[tuple[Path, Path]]:
     """Pairs of source and output file.
 
     A single file becomes the file `out`; several, or folders, become files of the same names in the folder
     `out`, and so does a single file if `out` ends in a slash or is a folder. suffix: of the outputs, such as
-    .flac; default: that of `out`, or .wav. Raises VcaeError where an output cannot be written, or would
-    overwrite a source or a file of `keep`.
+    .flac; default: that of `out`, or .wav. written: the suffixes that outputs may have. Raises VcaeError
+    where an output cannot be written, or would overwrite a source or a file of `keep`.
     """
     slash = str(out).endswith(("/", os.sep))
     out = Path(out)
@@ -105,9 +109,9 @@ def outputs(
         if path.resolve() in inputs:
             raise VcaeError(f"{path}: is an input, too; choose another --out")
     if one:
-        check_output(out, WRITABLE)
+        check_output(out, written)
         return plan
-    if out.suffix.lower() in WRITABLE and not (slash or is_folder(out)):
+    if out.suffix.lower() in written and not (slash or is_folder(out)):
         raise VcaeError(f"{out}: is one file for several recordings; give a folder")
     for folder in sorted({path.parent for _, path in plan}):
         try:

@@ -4,23 +4,18 @@ from collections.abc import Callable
 from json import dumps, loads
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from vcae.audio import WRITABLE
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Model, Sources, load_converter
+from vcae.cli.options import Device, Model, OptionalVoice, Sources, load_converter
 from vcae.errors import VcaeError
 from vcae.files import check_output, replacing
 from vcae.inference.transcriber import PhoneError, Transcriber, load_codec
 from vcae.model.phones import SILENCE, Phone
 from vcae.progress import Progress
-
-OptionalVoice = Annotated[
-    tuple[Path, ...],
-    arg(help="recordings of the target speaker, or one .voice file; default: the source", metavar="REF"),
-]
 
 
 def transcribe(

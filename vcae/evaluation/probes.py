@@ -172,6 +172,8 @@ class UtteranceCodes:
     seconds: float
     content: Array
     """(T, D)."""
+    units: Array | None
+    """(T,), ids of the content codes, or None for a continuous code."""
     mel: Array
     """(2 T, n_mels)."""
     f0: Array
@@ -317,7 +319,8 @@ class _Extractor:
         audio = read(utterance.path, self._converter.sample_rate)
         if audio.duration < MIN_SECONDS or is_silent(audio.samples):
             raise AudioError(f"{utterance.path}: is silent or shorter than {MIN_SECONDS:g} s; leave it out")
-        content = self._converter.content(audio).z.numpy().T
+        code = self._converter.content(audio)
+        content = code.z.numpy().T
         # Content frame t describes the samples step * t to step * (t + 1).
         times = (np.arange(len(content)) + 0.5) * self._frame
         mel = self._mel(audio)
@@ -332,6 +335,7 @@ class _Extractor:
             speaker=utterance.speaker,
             seconds=audio.duration,
             content=content,
+            units=None if code.ids is None else code.ids.numpy(),
             mel=mel,
             f0=self._f0(audio, times),
             phones=phones,

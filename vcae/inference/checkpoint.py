@@ -17,8 +17,9 @@ from vcae.model.vocoder import Vocoder
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 """The folder of the weights that are part of the package."""
-MODELS = ("studio", "live")
-"""The bundled models. The default, `studio`, has more look-ahead; `live` is for streams."""
+MODELS = ("studio", "live", "units")
+"""The bundled models. The default, `studio`, has more look-ahead; `live` is for streams, and the content code
+of `units` is discrete."""
 SHARED_SPEAKER = "speaker.safetensors"
 """The file beside an autoencoder without a speaker encoder that holds this encoder."""
 
@@ -89,10 +90,15 @@ class ModelFiles(NamedTuple):
         return self.autoencoder.with_name("phones.safetensors")
 
     @property
+    def prosody(self) -> Path:
+        """The file of the prosody predictor, which a model may lack."""
+        return self.autoencoder.with_name(f"{self.autoencoder.stem}-prosody.safetensors")
+
+    @property
     def all(self) -> list[Path]:
-        """These files, and that of the speaker encoder where it is apart."""
-        shared = self.autoencoder.with_name(SHARED_SPEAKER)
-        return [*self, shared] if shared.exists() else list(self)
+        """These files, and those of speaker encoder and prosody predictor where they are apart."""
+        others = (self.autoencoder.with_name(SHARED_SPEAKER), self.prosody)
+        return [*self, *(path for path in others if path.exists())]
 
 
 def model_files(model: str | Path | None = None) -> ModelFiles:

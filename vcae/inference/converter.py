@@ -28,6 +28,7 @@ from vcae.audio import (
 )
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocoder, model_files
+from vcae.inference.checkpoint import load as load_checkpoint
 from vcae.inference.engine import Engine
 from vcae.inference.likeness import CALIBRATION, DIFFERENT_BELOW
 from vcae.inference.pieces import pieces, refuse_silence, weight
@@ -37,7 +38,7 @@ from vcae.inference.voice import Voice, VoiceError
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import Code
 from vcae.model.mel import LogMel
-from vcae.model.prosody import F0Statistics, shift
+from vcae.model.prosody import F0Statistics, ProsodyPredictor, ProsodyPredictorConfig, shift
 from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
@@ -54,12 +55,18 @@ DOUBTED = 0.3
 
 
 def load(model: str | Path | None = None, device: str = "cpu") -> "Converter":
-    """Load a model: "studio", the default, or "live", which are bundled, or a folder that training wrote.
+    """Load a model: "studio", the default, "live" or "units", which are bundled, or a folder from training.
 
-    `live` has less look-ahead, for streams with a short delay. Both share voices. Raises CheckpointError.
+    `live` has less look-ahead, for streams with a short delay; the content code of `units` is discrete. All
+    share voices. Raises CheckpointError.
     """
     files = model_files(model)
-    return Converter(load_autoencoder(files.autoencoder), load_vocoder(files.vocoder), device)
+    predictor = None
+    if files.prosody.exists():
+        predictor = load_checkpoint(files.prosody, ProsodyPredictor, ProsodyPredictorConfig)
+    return Converter(
+        load_autoencoder(files.autoencoder), load_vocoder(files.vocoder), device, predictor=predictor
+    )
 
 
 class Parts(NamedTuple):
@@ -78,15 +85,24 @@ class Converter:
     """Converts recordings with an autoencoder and a vocoder of the same mel.
 
     Outputs have the sample rate of the mel, `sample_rate`. Files of any length are converted in blocks of
-    `block_seconds`. Raises ValueError where the mels differ.
+    `block_seconds`. predictor: of prosody, to decode content that comes without. Raises ValueError where the
+    mels differ, or where the predictor belongs to other weights.
     """
 
     def __init__(
-        self, autoencoder: Autoencoder, vocoder: Vocoder, device: str = "cpu", block_seconds: float = 5.0
+        self,
+        autoencoder: Autoencoder,
+        vocoder: Vocoder,
+        device: str = "cpu",
+        block_seconds: float = 5.0,
+        predictor: ProsodyPredictor | None = None,
     ) -> None:
         config = autoencoder.config.mel
         if vocoder.config.mel != config:
             raise ValueError("autoencoder and vocoder must have the same mel")
+        if predictor and predictor.config.content != fingerprint(autoencoder.content, autoencoder.bottleneck):
+            raise ValueError("the prosody predictor was trained on the code of another model")
+        self.predictor = predictor.to(device).eval() if predictor else None
         self.autoencoder = autoencoder.to(device).eval()
         self.vocoder = vocoder.to(device).eval()
         self.log_mel = LogMel(config).to(device)
@@ -127,7 +143,7 @@ class Converter:
         VoiceError for the voice and VcaeError for options out of range.
         """
         samples = concatenate(self.convert_blocks(source, voice, pitch_shift, strength))
-        return Audio(samples, self.sample_rate, self._comment("converted"))
+        return Audio(samples, self.sample_rate, self.comment("converted"))
 
     def convert_blocks(
         self,
@@ -164,12 +180,12 @@ class Converter:
         Raises OutputError and the errors of `convert`.
         """
         blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress)
-        write_encoded(out, blocks, self.sample_rate, self._comment("converted"), **encoding)
+        write_encoded(out, blocks, self.sample_rate, self.comment("converted"), **encoding)
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode a recording and decode it in the voice of its speaker. Raises AudioError."""
         samples = concatenate(self._reconstruct_blocks(source))
-        return Audio(samples, self.sample_rate, self._comment("reconstructed"))
+        return Audio(samples, self.sample_rate, self.comment("reconstructed"))
 
     def reconstruct_file(
         self,
@@ -180,9 +196,9 @@ class Converter:
     ) -> None:
         """Reconstruct to a file, block by block. Raises AudioError, OutputError."""
         blocks = self._reconstruct_blocks(source, progress)
-        write_encoded(out, blocks, self.sample_rate, self._comment("reconstructed"), **encoding)
+        write_encoded(out, blocks, self.sample_rate, self.comment("reconstructed"), **encoding)
 
-    def _comment(self, kind: str) -> str:
+    def comment(self, kind: str) -> str:
         """What is said in the metadata of an output."""
         return f"{kind} speech, made by vcae with the weights {self.fingerprint}"
 
@@ -340,24 +356,39 @@ class Converter:
             pass
         return Parts(torch.cat(analysis.z, dim=-1), torch.cat(analysis.prosody, dim=-1), analysis.voice)
 
-    @torch.inference_mode()
     def decode(
         self,
         content: Tensor,
-        prosody: Tensor,
+        prosody: Tensor | None,
         voice: Reference,
         pitch_shift: float = 0.0,
         source_f0: F0Statistics | None = None,
     ) -> Audio:
         """Decode content, prosody and voice, of one recording or of several: T * `step` samples.
 
-        content: (D, T) and prosody: (3, P) as `encode` returns them; prosody of another length is stretched
-        to that of the content. F0 is moved from the range of the prosody, or from `source_f0`, to that of the
-        voice, then by `pitch_shift` semitones. The voice is used without speaker guidance: for the output of
-        `convert`, give `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises
-        ValueError for other shapes, VoiceError.
+        content: (D, T) as `encode` returns it, or ids (T,) of a discrete code. prosody: (3, P) as `encode`
+        returns it; prosody of another length is stretched to that of the content; None: `expected_prosody`.
+        F0 is moved from the range of the prosody, or from `source_f0`, to that of the voice, then by
+        `pitch_shift` semitones. The voice is used without speaker guidance: for the output of `convert`, give
+        `guided(voice, source_voice)`. The output has the level `vcae.audio.LEVEL`. Raises ValueError for
+        other shapes, ids out of range and ids of a continuous code, VoiceError.
         """
+        samples = concatenate(self.decode_blocks(content, prosody, voice, pitch_shift, source_f0))
+        return Audio(samples, self.sample_rate, self.comment("converted"))
+
+    @torch.inference_mode()
+    def decode_blocks(
+        self,
+        content: Tensor,
+        prosody: Tensor | None,
+        voice: Reference,
+        pitch_shift: float = 0.0,
+        source_f0: F0Statistics | None = None,
+    ) -> Iterator[Samples]:
+        """Yield the samples that `decode` returns, block by block."""
         stride, dim = self.alignment.stride, self.autoencoder.config.content_dim
+        content = self._code_of(content)
+        prosody = self.expected_prosody(content) if prosody is None else prosody
         for name, part, rows in (("content", content, dim), ("prosody", prosody, 3)):
             if part.ndim != 2 or part.shape[0] != rows or not part.shape[1]:
                 raise ValueError(f"{name} must be of shape ({rows}, T), not {tuple(part.shape)}")
@@ -373,13 +404,36 @@ class Converter:
         conditioning = self.engine.conditioning(target)
         cache: Cache = {}
         size = self.block // self.step
-        blocks = zip(z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True)
-        waveforms = [
-            self.engine.synthesise(z_block, prosody_block, conditioning, cache)[0, 0].cpu().numpy()
-            for z_block, prosody_block in blocks
-        ]
-        samples = np.concatenate(waveforms)[self.alignment.delay :][: length * self.step].clip(-1, 1)
-        return Audio(samples, self.sample_rate, self._comment("converted"))
+        late, left = self.alignment.delay, length * self.step  # samples to leave out, and to give
+        for z_block, prosody_block in zip(
+            z.split(size, dim=-1), prosody.split(stride * size, dim=-1), strict=True
+        ):
+            wav = self.engine.synthesise(z_block, prosody_block, conditioning, cache)[0, 0].cpu().numpy()
+            block: Samples = wav[late:][:left].clip(-1, 1)
+            late, left = max(0, late - len(wav)), left - len(block)
+            yield block
+
+    @torch.inference_mode()
+    def expected_prosody(self, content: Tensor) -> Tensor:
+        """The prosody to be expected with content (D, T), or ids (T,): (3, T), one frame for each.
+
+        Raises ValueError for models without a prosody predictor, and as `decode`.
+        """
+        if self.predictor is None:
+            raise ValueError("these weights have no prosody predictor; give prosody, or use the model units")
+        return self.predictor(self._code_of(content)[None].to(self.device))[0].cpu()
+
+    def _code_of(self, content: Tensor) -> Tensor:
+        """Content (D, T), or ids (T,) looked up."""
+        if content.ndim != 1:
+            return content
+        bottleneck = self.autoencoder.bottleneck
+        if not bottleneck.discrete:
+            raise ValueError("the code of these weights is continuous and has no ids; use the model units")
+        size = round(2**bottleneck.bits_per_frame)
+        if content.is_floating_point() or not len(content) or not 0 <= content.min() <= content.max() < size:
+            raise ValueError(f"ids must be integers from 0 to {size - 1}, one or more")
+        return bottleneck.decode(content[None].to(self.device))[0].cpu()
 
     def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
         return refuse_silence(Recording(source, self.sample_rate, progress))

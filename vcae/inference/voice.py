@@ -1,6 +1,7 @@
 """A voice, as used for conversion and stored in a file: speaker code and F0 statistics."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,14 @@ class Voice:
     doubts: tuple[str, ...] = ()
     adapter: Adapter | None = None
     tuned_for: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of speaker code and F0 statistics, which outputs in this voice depend on."""
+        digest = hashlib.sha256(repr(self.f0).encode())
+        for part in (self.embedding, self.tokens, *(self.adapter or ())):
+            digest.update(part.numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write to a file NAME.voice, in safetensors format. Raises OutputError."""

@@ -1,8 +1,8 @@
 """Bottlenecks between content encoder and decoder: a family of modules with one contract.
 
 A bottleneck maps (B, D, T) to a `Code` whose z has the same shape, and passes a gradient to the encoder.
-`bits_per_frame` is an upper bound on the information in z. In eval mode `decode(ids)` of a discrete
-bottleneck equals z.
+Frames of z have unit RMS, so that one decoder can serve several kinds. `bits_per_frame` is an upper bound on
+the information in z. In eval mode `decode(ids)` of a discrete bottleneck equals z.
 """
 
 import math
@@ -36,6 +36,11 @@ class Bottleneck(nn.Module):
         raise ValueError(f"a {type(self).__name__} has no ids to decode; train with a discrete one")
 
 
+def unit_rms(x: Tensor) -> Tensor:
+    """Scale each frame of (B, D, T) to unit RMS."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-5)
+
+
 class Continuous(Bottleneck):
     """Frames scaled to unit RMS, with Gaussian noise added in training to limit the rate.
 
@@ -51,7 +56,7 @@ class Continuous(Bottleneck):
 
     def forward(self, x: Tensor) -> Code:
         """(B, D, T) -> Code."""
-        z = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-5)
+        z = unit_rms(x)
         if self.training:
             z = z + self.noise * torch.randn_like(z)
         return Code(z, None, z.new_zeros(()))
@@ -77,11 +82,11 @@ class VQ(Bottleneck):
     def forward(self, x: Tensor) -> Code:
         """(B, D, T) -> Code."""
         z, ids, loss = self.quantiser(x)
-        return Code(z, ids, loss.sum())
+        return Code(unit_rms(z), ids, loss.sum())
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        return self.quantiser.get_codes_from_indices(ids)  # channels first, by channel_last=False
+        return unit_rms(self.quantiser.get_codes_from_indices(ids))  # channels first, by channel_last=False
 
 
 class FSQ(Bottleneck):
@@ -97,11 +102,11 @@ class FSQ(Bottleneck):
     def forward(self, x: Tensor) -> Code:
         """(B, D, T) -> Code."""
         z, ids = self.quantiser(x)
-        return Code(z, ids, z.new_zeros(()))
+        return Code(unit_rms(z), ids, z.new_zeros(()))
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        return self.quantiser.indices_to_codes(ids)
+        return unit_rms(self.quantiser.indices_to_codes(ids))
 
 
 class Binary(Bottleneck):
@@ -123,11 +128,11 @@ class Binary(Bottleneck):
     def forward(self, x: Tensor) -> Code:
         """(B, D, T) -> Code."""
         z, ids, loss = self.quantiser(x)
-        return Code(z, ids, loss)
+        return Code(unit_rms(z), ids, loss)
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        return self.quantiser.indices_to_codes(ids)
+        return unit_rms(self.quantiser.indices_to_codes(ids))
 
 
 class OneHot(Bottleneck):
@@ -156,11 +161,11 @@ class OneHot(Bottleneck):
         one_hot = F.gumbel_softmax(logits, self.temperature, hard=True)  # (B, T, size)
         mean = logits.softmax(2).mean((0, 1))
         divergence = math.log(len(mean)) + (mean * (mean + 1e-9).log()).sum()
-        return Code(self.embedding(one_hot).mT, one_hot.argmax(2), self.usage_weight * divergence)
+        return Code(unit_rms(self.embedding(one_hot).mT), one_hot.argmax(2), self.usage_weight * divergence)
 
     def decode(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, D, T)."""
-        return F.embedding(ids, self.embedding.weight.T).mT
+        return unit_rms(F.embedding(ids, self.embedding.weight.T).mT)
 
 
 BOTTLENECKS: dict[str, type[Bottleneck]] = {

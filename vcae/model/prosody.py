@@ -5,7 +5,7 @@ and log-energy (natural log of the mean magnitude over the mel bands).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,46 @@ class ProsodyEncoder(nn.Module):
         f0 = delay(f0, self.delay - self.look_ahead, cache, (self, "f0"))
         energy = delay(energy_of(exact), self.delay, cache, (self, "energy"))
         return torch.cat([f0, energy], dim=1).to(mel.dtype)
+
+
+@dataclass(frozen=True)
+class ProsodyPredictorConfig:
+    """Sizes of a `ProsodyPredictor`, and the model whose code it was trained on.
+
+    content: hash of content encoder and bottleneck. dim: channels of the code.
+    """
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    content: str = ""
+    dim: int = 64
+    width: int = 128
+    hidden: int = 384
+
+
+class ProsodyPredictor(nn.Module):
+    """Content code (B, D, T) -> the prosody to be expected, one frame for each of the code: (B, 3, T).
+
+    It speaks discrete codes that come without prosody, as the pitch predictor of Kharitonov et al. (2022,
+    "Text-free prosody-aware generative spoken language modeling"). Log-F0 is about `LOG_MIDDLE` on average,
+    to be moved to a voice by `shift`. It sees some 0.2 s before and after each frame.
+    """
+
+    def __init__(self, config: ProsodyPredictorConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.input = Conv1d(c.dim, c.width, 3, causal=False)
+        self.blocks = Stack(c.width, c.hidden, [1, 1, 2], causal=False)
+        self.norm = ChannelNorm(c.width)
+        self.output = Pointwise(c.width, 3)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Log-F0 over its mean in units of .4, logit of voicing, log-energy in units of 2: (B, 3, T)."""
+        return self.output(self.norm(self.blocks(self.input(z))))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, D, T) -> (B, 3, T)."""
+        log_f0, voicing, energy = self.logits(z).split(1, dim=1)
+        return torch.cat([0.4 * log_f0 + LOG_MIDDLE, voicing.sigmoid(), 2 * energy], dim=1)
 
 
 def energy_of(mel: Tensor) -> Tensor:

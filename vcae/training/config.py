@@ -604,6 +604,30 @@ class VocoderStageConfig:
     loss_weights: VocoderLossWeights = field(default_factory=VocoderLossWeights)
 
 
+# Prosody of codes without prosody
+
+
+@dataclass(frozen=True)
+class ProsodyPredictorLossWeights:
+    """Weights of the losses of the prosody predictor's stage."""
+
+    f0: float = 4.0
+    """L1 of log-F0 over its mean, in voiced frames."""
+    f0_mean: float = 0.1
+    """Distance of the mean from `vcae.model.prosody.LOG_MIDDLE`."""
+    voicing: float = 1.0
+    """Cross-entropy of voicing."""
+    energy: float = 0.5
+    """L1 of log-energy."""
+
+
+@dataclass(frozen=True)
+class ProsodyPredictorStageConfig:
+    """Training of the prosody predictor."""
+
+    loss_weights: ProsodyPredictorLossWeights = field(default_factory=ProsodyPredictorLossWeights)
+
+
 # Restoration
 
 
