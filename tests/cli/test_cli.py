@@ -365,7 +365,10 @@ def test_info_describes_weights(vcae_, weights):
     [
         (
             [],
-            [f"{name}.safetensors" for name in ("live", "normal", "phones", "speaker", "studio", "vocoder")],
+            [
+                f"{name}.safetensors"
+                for name in ("live", "normal", "phones", "restorer", "speaker", "studio", "vocoder")
+            ],
         ),
         (["live"], ["live.safetensors", "vocoder.safetensors", "speaker.safetensors"]),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vcae.audio import Audio, AudioError, Recording, read, resample
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import CheckpointError, save
-from vcae.model.config import MelConfig, VocoderConfig
+from vcae.model.config import PRESETS, MelConfig, VocoderConfig
 from vcae.model.restorer import TASKS, Restorer, RestorerConfig
 from vcae.model.vocoder import Vocoder
 from vcae.uses import restore
@@ -122,10 +122,10 @@ def test_a_folder_of_weights_is_loaded_with_its_vocoder_or_the_bundled_one(tmp_p
     assert restore.load(tmp_path).vocoder.config == TINY_VOCODER
 
 
-def test_without_bundled_weights_the_folder_must_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(restore, "BUNDLED", tmp_path)
-    with pytest.raises(CheckpointError, match=r"^no restorer is bundled yet; .* name its folder \(--model\)"):
-        restore.load()
+def test_the_bundled_restorer_is_the_default(narrow):
+    restorer = restore.load()
+    assert restorer.restorer.config.mel == PRESETS["16k"]
+    assert np.isfinite(restorer.superres(narrow).samples).all()
 
 
 def test_another_mel_is_refused():

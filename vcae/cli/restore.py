@@ -10,7 +10,7 @@ from vcae.cli.batch import Batch
 from vcae.cli.options import Device, Format, Jobs, Output, SampleRate, Sources, Subtype, check_device
 from vcae.model.restorer import Task
 
-Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; no weights are bundled yet")]
+Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; default: the bundled one")]
 Pitch = Annotated[float | None, arg(help="mean F0 of the voice in Hz; default: estimated from the recording")]
 
 

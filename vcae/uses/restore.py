@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vcae.audio import Audio, Encoding, Recording, Samples, concatenate, cut, write_encoded
 from vcae.errors import AudioError, VcaeError
-from vcae.inference.checkpoint import BUNDLED, CheckpointError, fingerprint, load_vocoder
+from vcae.inference.checkpoint import BUNDLED, fingerprint, load_vocoder
 from vcae.inference.checkpoint import load as load_model
 from vcae.inference.stream import BlockStream, LevelTracker
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
@@ -39,10 +39,6 @@ def load(path: str | Path | None = None, device: str = "cpu") -> "SpeechRestorer
     """
     folder = BUNDLED if path is None else Path(path)
     weights, vocoder = folder / "restorer.safetensors", folder / "vocoder.safetensors"
-    if path is None and not weights.exists():
-        raise CheckpointError(
-            "no restorer is bundled yet; train one with recipes/restore.py, and name its folder (--model)"
-        )
     restorer = load_model(weights, Restorer, RestorerConfig)
     return SpeechRestorer(restorer, load_vocoder(vocoder) if vocoder.exists() else load_vocoder(), device)
 
