@@ -262,16 +262,32 @@ def test_a_table_needs_pyarrow_and_speakers(vcae_, monkeypatch):
     assert refused(vcae_("embed", SOURCE, "--out", "e.parquet"), "pip install 'vcae[parquet]'")
 
 
-@pytest.mark.parametrize("option", ["--content", "--units"])
-def test_embed_writes_content(vcae_, discrete, option):
-    assert vcae_("embed", SOURCE, TARGET, option, "--out", "c.npz", "--model", discrete).code == 0
+def test_embed_writes_content(vcae_, weights):
+    assert vcae_("embed", SOURCE, TARGET, "--content", "--out", "c.npz").code == 0
     with np.load("c.npz", allow_pickle=False) as c:
         assert sorted(c) == sorted([str(SOURCE), str(TARGET)])
         for path in (SOURCE, TARGET):
-            frames = -(-len(audio.read(path).samples) // 320)
-            array = c[str(path)]
-            assert array.shape == ((frames,) if option == "--units" else (TINY.content_dim, frames))
-            assert np.issubdtype(array.dtype, np.integer if option == "--units" else np.floating)
+            np.testing.assert_array_equal(c[str(path)], vcae.load(weights).content(path).z.numpy())
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_embed_writes_units_with_times(vcae_, discrete, merge):
+    options = ["--merge"] if merge else []
+    assert vcae_("embed", SOURCE, "--units", *options, "--out", "c.npz", "--model", discrete).code == 0
+    ids = vcae.load(discrete).content(SOURCE).ids.numpy()
+    with np.load("c.npz", allow_pickle=False) as c:
+        found = c[str(SOURCE)]
+    assert found["start"][0] == 0 and found["end"][-1] == pytest.approx(len(ids) * 0.02)
+    np.testing.assert_array_equal(found["start"][1:], found["end"][:-1])
+    counts = np.round((found["end"] - found["start"]) / 0.02).astype(int)
+    np.testing.assert_array_equal(np.repeat(found["unit"], counts), ids)
+    assert (counts > 1).any() == merge
+    assert not merge or (np.diff(found["unit"]) != 0).all()
+
+
+def test_units_are_merged_and_codes_named_once(vcae_):
+    assert refused(vcae_("embed", SOURCE, "--merge", "--out", "u.npz"), "--units")
+    assert refused(vcae_("embed", SOURCE, "--units", "--content", "--out", "u.npz"), "exclude")
 
 
 def test_voice_shows_what_each_reference_adds(vcae_):
@@ -609,7 +625,7 @@ def test_weights_of_another_version_are_refused(vcae_, tmp_path):
 
 
 def test_a_continuous_code_has_no_units(vcae_):
-    assert refused(vcae_("embed", SOURCE, "--units", "--out", "u.npz"), "--content")
+    assert refused(vcae_("embed", SOURCE, "--units", "--out", "u.npz"), "units", "is continuous")
     assert not names()
 
 

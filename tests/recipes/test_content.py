@@ -10,7 +10,7 @@ from conftest import TINY, seeded
 from tiny_teachers import write_banks, write_teachers
 
 from vcae.errors import VcaeError
-from vcae.inference.checkpoint import load, save
+from vcae.inference.checkpoint import load, load_autoencoder, save
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.config import (
     CodebookConfig,
@@ -96,3 +96,16 @@ def test_training_starts_from_the_content_encoder_of_an_autoencoder(recipe, tmp_
     found = student.encoder.state_dict()
     for name, tensor in autoencoder.content.state_dict().items():
         torch.testing.assert_close(found[name], tensor.half().float())
+
+
+def test_the_code_of_an_autoencoder_can_guide(recipe, tmp_path):
+    """A student that is its own content encoder gives its code."""
+    config = dataclasses.replace(TINY, content_fine=(1,), content_coarse=(1, 2))
+    autoencoder = seeded(Autoencoder, config)
+    path = tmp_path / "autoencoder.safetensors"
+    save(path, autoencoder)
+    guide = content.guide_of(dataclasses.replace(recipe, guide=path))
+    mel = torch.randn(1, TINY.mel.n_mels, 40)
+    expected = load_autoencoder(path).encode(mel)[0].z
+    torch.testing.assert_close(guide(mel).z, expected)
+    assert guide.delay == autoencoder.alignment.code_delay

@@ -88,6 +88,15 @@ def test_only_the_decoder_is_trained_and_the_result_can_be_bundled(recipe, tmp_p
     assert "decoder" in (tmp_path / "runs.tsv").read_text()
 
 
+def test_training_goes_on_from_an_autoencoder_alone(recipe):
+    alone = dataclasses.replace(recipe, content=None)
+    found, before = decoder.autoencoder(alone), load_autoencoder(recipe.start)
+    assert found.config == before.config
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)
+    assert len(decoder.describe(alone).started_from) == len(decoder.describe(recipe).started_from) - 1
+
+
 def test_the_speaker_encoder_can_be_trained_too(recipe):
     stage = dataclasses.replace(recipe.stage, train_speaker=True)
     decoder.main(dataclasses.replace(recipe, stage=stage))

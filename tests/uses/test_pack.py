@@ -16,7 +16,7 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.prosody import ProsodyPredictor, ProsodyPredictorConfig
 from vcae.model.vocoder import Vocoder
 from vcae.uses import pack
-from vcae.uses.pack import Packed, PackError, Packer
+from vcae.uses.pack import Packed, Packer, PackError
 
 SOURCE, OTHER = VOICES / "vcc2016-SF1-200001.flac", VOICES / "vcc2016-SM1-200001.flac"
 
@@ -136,7 +136,9 @@ def test_ids_are_spoken_without_prosody(packer, packed):
     np.testing.assert_array_equal(vc.decode(content, None, packed.voice).samples, audio.samples)
 
 
-@pytest.mark.parametrize("ids", [torch.tensor([0, 15]), torch.tensor([-1]), torch.tensor([0.5]), torch.tensor([])])
+@pytest.mark.parametrize(
+    "ids", [torch.tensor([0, 15]), torch.tensor([-1]), torch.tensor([0.5]), torch.tensor([])]
+)
 def test_ids_out_of_range_are_refused(packer, packed, ids):
     with pytest.raises(ValueError, match="ids must be integers from 0 to 14"):
         packer.converter.decode(ids, None, packed.voice)

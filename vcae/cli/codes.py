@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Model, Sources, load_converter
+from vcae.cli.options import Device, Sources, load_converter
 from vcae.errors import VcaeError
 from vcae.files import OutputError, check_output, replacing
 from vcae.inference.encoders import SpeakerEncoder
 from vcae.progress import Progress
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+UNIT = np.dtype([("unit", "<i4"), ("start", "<f8"), ("end", "<f8")])
+"""A unit and its time in seconds."""
+OptionalModel = Annotated[
+    str | None,
+    arg(help="studio, live, units or a folder that training wrote; default: studio, or units with --units"),
+]
 
 
 def embed(
@@ -25,8 +31,9 @@ def embed(
     out: Path,
     content: bool = False,
     units: bool = False,
+    merge: bool = False,
     every: Annotated[float | None, arg(metavar="SECONDS")] = None,
-    model: Model = "studio",
+    model: OptionalModel = None,
     device: Device = "cpu",
 ) -> None:
     """Write speaker embeddings: `files` (n,) and `embeddings` (n, E), of unit norm.
@@ -37,21 +44,28 @@ def embed(
         files: recordings, or folders of them
         out: the archive, NAME.npz, or the table, NAME.parquet
         content: write content codes instead: for each file an array (D, T) under the file's name
-        units: write ids of the content codes instead: (T,) for each file; needs a discrete bottleneck
+        units: write the units of a discrete content code instead: for each file an array (T,) of `unit`,
+            `start` and `end` in seconds
+        merge: with --units, a unit that is repeated is one unit
         every: write embeddings along each file instead, one every so many seconds, of 1.6 seconds each; with
             `times` (n,), the middle of each in seconds
     """
     codes = content or units
+    if content and units:
+        raise VcaeError("--content and --units exclude each other; give one of them")
+    if merge and not units:
+        raise VcaeError("--merge merges repeated units; give --units, too")
     check_output(out, [".npz"] if codes else [".npz", ".parquet"])
     if every is not None and (codes or not every >= 0.01):
         raise VcaeError("--every is the step in seconds between speaker embeddings, 0.01 or more")
     if out.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
         raise OutputError(f"{out}: needs pyarrow, which is not installed; pip install 'vcae[parquet]'")
     plan = [(path, out) for path, _ in paths.recordings(files)]
+    model = model or ("units" if units else "studio")
     converter = load_converter(model, device)
     if units and not converter.autoencoder.bottleneck.discrete:
         raise VcaeError(
-            "--units needs weights with a discrete bottleneck, and these are continuous; use --content"
+            f"--units needs a model with a discrete bottleneck, such as units; that of {model} is continuous"
         )
     along = None
     if every is not None:
@@ -62,7 +76,11 @@ def embed(
     def encode(path: Path, _: Path, progress: Progress) -> None:
         if codes:
             code = converter.content(path, progress)
-            arrays[str(path)] = (code.z if code.ids is None or not units else code.ids).numpy()
+            if units and code.ids is not None:
+                step = converter.step / converter.sample_rate
+                arrays[str(path)] = units_with_times(code.ids.numpy(), step, merge)
+            else:
+                arrays[str(path)] = code.z.numpy()
         elif along:
             track = along(path)
             arrays[str(path)] = track.codes
@@ -78,6 +96,15 @@ def embed(
             arrays["times"] = np.concatenate(times)
     (_write_npz if out.suffix.lower() == ".npz" else _write_parquet)(out, arrays)
     console.report(failed)
+
+
+def units_with_times(ids: NDArray[Any], step: float, merge: bool) -> NDArray[Any]:
+    """Units of `step` seconds each as an array of `UNIT`: (T,) -> (T,), or fewer with `merge`."""
+    starts = np.flatnonzero(np.diff(ids, prepend=-1)) if merge else np.arange(len(ids))
+    found = np.empty(len(starts), UNIT)
+    found["unit"], found["start"] = ids[starts], starts * step
+    found["end"] = np.append(starts[1:], len(ids)) * step
+    return found
 
 
 def _write_npz(path: Path, arrays: Arrays) -> None:

@@ -99,7 +99,7 @@ def outputs(
         if suffix and not out.suffix:
             out = out.with_name(out.name + suffix)
         if suffix and out.suffix.lower() != suffix:
-            raise VcaeError(f"{out}: has another suffix than --format says; leave out one of them")
+            raise VcaeError(f"{out}: has another suffix than {suffix}; give that, or leave out --format")
         plan = [(sources[0], out)]
     else:
         names = _names([path for path, _ in found], [name for _, name in found], suffix or ".wav")
