@@ -78,7 +78,9 @@ class Recipe(TaughtRecipe):
 
     sampler: SamplerConfig = field(default_factory=lambda: content_default("sampler"))
     training: TrainConfig = field(
-        default_factory=lambda: replace(content_default("training"), minutes=6, learning_rate=5e-4)
+        default_factory=lambda: replace(
+            content_default("training"), minutes=None, steps=300, warm_up=50, learning_rate=7e-4
+        )
     )
 
 

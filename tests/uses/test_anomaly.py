@@ -50,13 +50,34 @@ def test_every_part_and_every_second_has_a_score(detector, speech):
     scores = score(detector, speech)
     assert set(scores.parts) == set(PARTS)
     assert scores.by_second.shape == (round(len(speech) / RATE),)
-    assert scores.reason in PARTS and scores.total >= 0
+    assert scores.reason in PARTS and scores.total == scores.parts[scores.reason]
 
 
 def test_missing_packets_are_unusual_where_they_are(detector, speech):
     found = score(detector, gaps(speech, RATE, 2 * RATE))
     assert found.total > score(detector, speech).total
-    assert found.parts["waveform"] > 1 and found.seconds["waveform"].argmax() == 1
+    assert found.reason == "gaps" and found.seconds["gaps"].argmax() == 1
+
+
+def test_clipping_and_hum_are_unusual(detector, speech):
+    usual = score(detector, speech)
+    clipped = score(detector, (4 * speech / np.abs(speech).max()).clip(-1, 1))
+    assert clipped.reason == "clipping" and clipped.total > max(1, usual.total)
+    times = np.arange(len(speech)) / RATE
+    tone = sum(np.sin(2 * np.pi * 50 * k * times) / k for k in range(1, 6))
+    found = score(detector, speech + 0.1 * speech.std() * tone)
+    assert found.parts["hum"] > 1 > usual.parts["hum"]
+
+
+def test_a_hum_that_all_known_recordings_have_is_normal(detector, speech):
+    times = np.arange(len(speech)) / RATE
+    tone = sum(np.sin(2 * np.pi * 50 * k * times) / k for k in range(1, 6))
+    hums = speech + 0.1 * speech.std() * tone
+    known = Detector.load()
+    profiles = [known.profile(Audio(hums[k : k + RATE], RATE)) for k in range(0, 5000, 1000)]
+    before = known.score(profiles[0]).parts["hum"]
+    known.know(profiles)
+    assert known.score(profiles[0]).parts["hum"] < 0.5 * before
 
 
 def test_noise_is_unusual(detector, speech):

@@ -1,11 +1,12 @@
 """Find recordings and seconds unlike normal speech, by reconstruction error and likelihood of the code.
 
 A recording is encoded and decoded in its own voice, without a vocoder. Statistics are compared with those of
-normal speech, in parts: the error of the decoded mel, the content code, prosody, the waveform itself, and the
-code at the end of the recording. Each part has a Gaussian density with two covariances, within and between
-collections of recordings (as in Ioffe, "Probabilistic linear discriminant analysis", 2006), so that
-recordings known to be normal move its mean to their microphone and their speakers. Speaker codes are compared
-by cosine.
+normal speech, in parts: the error of the decoded mel, the content code, prosody, and the code at the end of
+the recording. Each has a Gaussian density with two covariances, within and between collections of recordings
+(as in Ioffe, "Probabilistic linear discriminant analysis", 2006), so that recordings known to be normal move
+its mean to their microphone and their speakers. Clipping, gaps and hum, which the mel hardly shows, are
+measured in the samples, a number each. Speaker codes are compared by cosine. The score is that of the most
+unusual part: each fault shows in one of them, and the others would hide it in a sum.
 """
 
 from collections import defaultdict
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vcae.audio import Recording, Samples, Source, cut, gain_to
+from vcae.audio.measures import clipped_share, hum
 from vcae.errors import AudioError, VcaeError
 from vcae.files import TensorFileError, load_tensors, save_tensors
 from vcae.inference.checkpoint import BUNDLED, FORMAT, CheckpointError, fingerprint
@@ -30,7 +32,11 @@ from vcae.progress import Progress
 
 Array = npt.NDArray[np.float64]
 
-PARTS = ("reconstruction", "code", "prosody", "waveform", "end")
+DENSE = ("reconstruction", "code", "prosody", "end")
+"""What has a density of normal speech."""
+SAMPLED = {"clipping": 1.0, "gaps": 3.0, "hum": 3.0}
+"""What is measured in the samples as one number, in nepers or dB, and the least spread of it."""
+PARTS = (*DENSE, *SAMPLED)
 """What is compared with normal speech; of all but `end`, by second, too."""
 SPEAKER = "speaker"
 """What is compared where all recordings should be of one person."""
@@ -61,7 +67,7 @@ class Profile(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as their 90th
+    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as their 98th
     percentile."""
 
     parts: Mapping[str, float]
@@ -70,25 +76,19 @@ class Scores(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The sum of the parts above 0; the waveform counts twice."""
-        return sum(_weight(part) * max(0.0, score) for part, score in self.parts.items())
+        """The largest of the parts."""
+        return max(self.parts.values())
 
     @property
     def reason(self) -> str:
-        """The part that adds most to the total."""
-        return max(self.parts, key=lambda part: _weight(part) * self.parts[part])
+        """The part that is the largest."""
+        return max(self.parts, key=lambda part: self.parts[part])
 
     @property
     def by_second(self) -> Array:
         """(S,): the same for each second."""
-        parts = [_weight(part) * scores.clip(min=0) for part, scores in self.seconds.items()]
-        total: Array = np.sum(parts, axis=0)
+        total: Array = np.max(list(self.seconds.values()), axis=0)
         return total
-
-
-def _weight(part: str) -> float:
-    """Decided on development speech: the sum of equal parts missed clipping, which the waveform shows."""
-    return 2.0 if part == "waveform" else 1.0
 
 
 class Density:
@@ -139,8 +139,8 @@ class Density:
 class Detector:
     """Says how unlike normal speech recordings are.
 
-    densities: by part and unit, such as "code/file" and "code/second". scales: median and 90th percentile of
-    the logarithm of the distances of normal recordings and seconds, by the same names. totals: (N,), scores
+    densities: by part and unit, such as "code/file" and "code/second". scales: median and 98th percentile of
+    the deviations of normal recordings and seconds, by the names of all parts and units. totals: (N,), scores
     of normal recordings, from which thresholds are taken.
     """
 
@@ -229,47 +229,57 @@ class Detector:
 
     def score(self, profile: Profile) -> Scores:
         """How unlike normal speech a recording is."""
-        scaled = {name: self._scaled(name, each) for name, each in self._distances(profile).items()}
+        scaled = {name: self._scaled(name, each) for name, each in self._deviations(profile).items()}
         return Scores(
             {name.removesuffix("/file"): float(s[0]) for name, s in scaled.items() if name.endswith("/file")},
             {name.removesuffix("/second"): s for name, s in scaled.items() if name.endswith("/second")},
         )
 
-    def _scaled(self, name: str, distances: Array) -> Array:
+    def _scaled(self, name: str, deviations: Array) -> Array:
         median, high = self.scales[name]
-        scaled: Array = (np.log(distances) - median) / (high - median)
+        scaled: Array = (deviations - median) / (high - median)
         return scaled
 
-    def _distances(self, profile: Profile) -> dict[str, Array]:
-        """By part and unit: (1,) for a recording, (S,) for its seconds."""
+    def _deviations(self, profile: Profile) -> dict[str, Array]:
+        """By part and unit, (1,) for a recording, (S,) for its seconds: numbers of SAMPLED, log-distances."""
         found = {}
         for name, density in self.densities.items():
             part, unit = name.split("/")
             rows = _of_file(part, profile)[None] if unit == "file" else profile.parts[part]
-            found[name] = density.distances(rows, self._known.get(name))
+            found[name] = np.log(density.distances(rows, self._known.get(name)))
+        for part in SAMPLED:
+            for unit, rows in (("file", _of_file(part, profile)[None]), ("second", profile.parts[part])):
+                name = f"{part}/{unit}"
+                known = self._known.get(name)
+                # Where all known recordings have it, such as a hum, it is normal.
+                usual = 0.0 if known is None else max(0.0, np.median(known) - self.scales[name][0])
+                found[name] = rows[:, 0] - usual
         if self._voices is not None:
             for unit, codes in (("file", profile.speaker[None]), ("second", profile.speakers)):
-                found[f"{SPEAKER}/{unit}"] = _speaker_distances(codes, self._voices)
+                found[f"{SPEAKER}/{unit}"] = _speaker_deviations(codes, self._voices)
         return found
 
 
 def _of_file(part: str, profile: Profile) -> Array:
-    """One row for a recording: the mean over its seconds; of the waveform the maximum, too."""
+    """One row for a recording: the mean over its seconds; of gaps the maximum, of hum the median."""
     rows = profile.parts[part]
-    row: Array = np.concatenate([rows.mean(0), rows.max(0)]) if part == "waveform" else rows.mean(0)
+    if part == "gaps":
+        row: Array = rows.max(0)
+    else:
+        row = np.median(rows, axis=0) if part == "hum" else rows.mean(0)
     return row
 
 
-def _speaker_distances(codes: Array, voices: Array) -> Array:
-    """One minus the median cosine to voices (N, E), a little above 0: (S, E) -> (S,)."""
-    distances: Array = 1.001 - np.median(codes @ voices.T, axis=1)
-    return distances
+def _speaker_deviations(codes: Array, voices: Array) -> Array:
+    """Logarithm of one minus the median cosine to voices (N, E): (S, E) -> (S,)."""
+    deviations: Array = np.log(1.001 - np.median(codes @ voices.T, axis=1))
+    return deviations
 
 
-def scale_of(distances: Array) -> tuple[float, float]:
-    """Median and 90th percentile of the logarithm of distances."""
-    median, high = np.quantile(np.log(distances), [0.5, 0.9]).tolist()
-    return median, max(high, median + 0.05)
+def scale_of(deviations: Array, least: float = 0.05) -> tuple[float, float]:
+    """Median and 98th percentile of deviations, which differ by `least` at least."""
+    median, high = np.quantile(deviations, [0.5, 0.98]).tolist()
+    return median, max(high, median + least)
 
 
 def fit(
@@ -291,15 +301,17 @@ def fit(
 
 
 def _scales(detector: Detector, profiles: Sequence[Profile]) -> dict[str, tuple[float, float]]:
-    distances: dict[str, list[float]] = defaultdict(list)
+    found: dict[str, list[float]] = defaultdict(list)
     for profile in profiles:
-        for name, each in detector._distances(profile).items():
-            distances[name] += each.tolist()
-    return {name: scale_of(np.array(each)) for name, each in distances.items()}
+        for name, each in detector._deviations(profile).items():
+            found[name] += each.tolist()
+    return {
+        name: scale_of(np.array(each), SAMPLED.get(name.split("/")[0], 0.05)) for name, each in found.items()
+    }
 
 
 def _speaker_scales(profiles: Sequence[Profile], speakers: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Scales of the distances of recordings, and of their seconds, from up to ten others of the speaker."""
+    """Scales of the deviations of recordings, and of their seconds, from up to ten others of the speaker."""
     groups: dict[str, list[Profile]] = defaultdict(list)
     for speaker, profile in zip(speakers, profiles, strict=True):
         groups[speaker].append(profile)
@@ -308,8 +320,8 @@ def _speaker_scales(profiles: Sequence[Profile], speakers: Sequence[str]) -> dic
     for group in (group[:11] for group in groups.values() if len(group) > 2):
         for profile in group:
             voices = np.stack([each.speaker for each in group if each is not profile])
-            files += _speaker_distances(profile.speaker[None], voices).tolist()
-            seconds += _speaker_distances(profile.speakers, voices).tolist()
+            files += _speaker_deviations(profile.speaker[None], voices).tolist()
+            seconds += _speaker_deviations(profile.speakers, voices).tolist()
     if not files:
         return {}
     return {f"{SPEAKER}/file": scale_of(np.array(files)), f"{SPEAKER}/second": scale_of(np.array(seconds))}
@@ -319,7 +331,7 @@ def _fit(
     profiles: Sequence[Profile], collections: Sequence[str], chosen: Sequence[int]
 ) -> dict[str, Density]:
     densities = {}
-    for part in PARTS:
+    for part in DENSE:
         some = [profiles[k] for k in chosen]
         names = [collections[k] for k in chosen]
         densities[f"{part}/file"] = Density.fit(np.stack([_of_file(part, each) for each in some]), names)
@@ -358,9 +370,8 @@ def _measure(converter: Converter, recording: Recording) -> Profile:
         for second in frames.feed(torch.cat(parts, 1)[0]):
             _add_row(rows, second.split(sizes), stride)
         starts = _starts(len(block), rate)
-        rows["waveform"] += [
-            _waveform_row(scaled[a:b]) for a, b in zip(starts, [*starts[1:], len(block)], strict=True)
-        ]
+        for a, b in zip(starts, [*starts[1:], len(block)], strict=True):
+            _add_samples(rows, scaled[a:b], rate)
         for k in range(len(starts)):
             first = max(0, min((k - 1) * frames.size, spoken.shape[-1] - _SPEAKER_FRAMES))
             around = spoken[..., first : first + _SPEAKER_FRAMES]
@@ -429,44 +440,17 @@ def _add_row(rows: dict[str, list[Array]], parts: Sequence[Tensor], stride: int)
         rows[part].append(torch.cat(each).double().cpu().numpy())
 
 
-def _waveform_row(samples: Samples) -> Array:
-    """What the mel does not show of a second of samples (N,): flat peaks, gaps, asymmetry."""
-    x: Array = np.pad(samples, (0, max(0, 800 - len(samples)))).astype(np.float64)
-    first, second = np.diff(x), np.diff(x, 2)
-    moments = [each for signal in (x, first, second) for each in _moments(signal)]
-    sizes = np.sort(np.abs(x)) + 1e-6
-    return np.array(
-        [
-            _flatness(x),
-            *(_gap(x, size, apart) for size, apart in ((80, 2), (80, 4), (160, 3), (160, 6))),
-            *moments,
-            *(abs(skew) for skew in moments[::2]),
-            np.log(sizes[-1] / (x.std() + 1e-6)),
-            np.log(sizes[-1] / sizes[int(0.99 * len(x))]),
-            np.log((np.abs(first) < 1e-5).mean() + 1e-3),
-        ]
-    )
+def _add_samples(rows: dict[str, list[Array]], x: Samples, rate: int) -> None:
+    """Add what the mel does not show of a second of samples (N,)."""
+    x = np.pad(x, (0, max(0, rate - len(x))))
+    share = clipped_share(x) if x.any() else 0.0
+    rows["clipping"].append(np.array([np.log(share + 1e-5)]))
+    rows["gaps"].append(np.array([max(_gap(x, rate // 200, 4), _gap(x, rate // 100, 3))]))
+    rows["hum"].append(np.array([hum(x, rate)]))
 
 
-def _moments(x: Array) -> tuple[float, float]:
-    """Skewness, and logarithm of the kurtosis."""
-    unit = (x - x.mean()) / (x.std() + 1e-6)
-    return float((unit**3).mean()), float(np.log((unit**4).mean() + 1e-3))
-
-
-def _flatness(x: Array) -> float:
-    """Logarithm of the share of the loud samples that are near the peak of their sign."""
-    near = loud = 1
-    for side in (x, -x):
-        near += int((side >= 0.93 * side.max()).sum())
-        loud += int((side >= 0.6 * side.max()).sum())
-    return float(np.log(near / loud))
-
-
-def _gap(x: Array, size: int, apart: int) -> float:
+def _gap(x: Samples, size: int, apart: int) -> float:
     """How far a frame of so many samples falls below those `apart` before and behind, in dB, at most."""
-    frames = x[: len(x) // size * size].reshape(-1, size)
+    frames = x[: len(x) // size * size].reshape(-1, size).astype(np.float64)
     level = 10 * np.log10((frames**2).mean(1) + 1e-9)
-    if len(level) <= 2 * apart:
-        return 0.0
     return float((np.minimum(level[: -2 * apart], level[2 * apart :]) - level[apart:-apart]).max())
