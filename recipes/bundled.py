@@ -19,6 +19,9 @@ the layouts); corpora that are not there are skipped:
 phone labels, from which the recogniser and the content encoder learn. Speakers kept for testing
 (`vcae.corpora.HELD_OUT_SPEAKERS`) are skipped, and the trainer refuses them.
 
+A corpus beyond memory is first written as shards by `vcae shard`, and named by `--shards` in place of
+`--corpora`.
+
 On an H100 the defaults take 40 minutes. The same command continues a run that was stopped; with other
 settings it is refused. `--start vcae/weights` begins with the weights in the package, in a new folder; add
 `--stages recogniser autoencoder vocoder` to skip the stage that trains the encoders alone. `--tiny` trains a
@@ -60,6 +63,7 @@ from vcae.training.heads import EncoderHeads
 from vcae.training.labels import find_or_prepare
 from vcae.training.recogniser import Recogniser, RecogniserConfig
 from vcae.training.run import Run, phases_of
+from vcae.training.shards import Shards, ShardSampler
 from vcae.training.stages.autoencoder import AutoencoderStage
 from vcae.training.stages.base import Stage
 from vcae.training.stages.encoders import EncodersStage
@@ -117,6 +121,10 @@ class Recipe:
     """Folder of unpacked corpora."""
     transcripts: Path | None = None
     """Folder of NAME.tsv with transcripts."""
+    shards: Path | None = None
+    """Folder that `vcae shard` wrote, from which speech is read as it is needed, in place of --corpora."""
+    window: int = 4
+    """Number of shards in memory."""
     out: Path | None = None
     """Folder of all that is written; default: runs/ and the name of the recipe, or runs/tiny with --tiny."""
     start: Path | None = None
@@ -201,12 +209,23 @@ class Session:
 
     def __init__(self, recipe: Recipe, out: Path) -> None:
         self.recipe, self.out = recipe, out
-        self.train, self.validation = banks(recipe, out)
+        self.device = fabric_of().device
+        self.train: Bank | Shards
+        if recipe.shards:
+            self.train = Shards(recipe.shards / "train", recipe.mel_config)
+            self.validation = Shards(recipe.shards / "validation", recipe.mel_config).all().to(self.device)
+            self.validation.labelled[:] = False
+        else:
+            self.train, self.validation = banks(recipe, out)
 
     def samplers(self, config: SamplerConfig) -> list[Sampler]:
         """A sampler of speech to train on, and one of speech to validate with."""
         aside = replace(config, power=self.recipe.validation.power, at_most=())
-        return [Sampler(self.train, config), Sampler(self.validation, aside)]
+        if isinstance(self.train, Shards):
+            train: Sampler = ShardSampler(self.train, config, self.recipe.window, self.device)
+        else:
+            train = Sampler(self.train, config)
+        return [train, Sampler(self.validation, aside)]
 
     def run(
         self, stages: Sequence[Stage[Any, Any]], training: TrainConfig, **others: list[dict[str, Any]]
@@ -352,7 +371,7 @@ def sizes(chosen: Any, kind: type, mel: MelConfig) -> Any:
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """The settings that belong to no single stage, for the files of each stage."""
-    names = ("corpora", "transcripts", "start", "tiny", "validation", "mel")
+    names = ("corpora", "transcripts", "shards", "window", "start", "tiny", "validation", "mel")
     return {"name": recipe.name, **{name: getattr(recipe, name) for name in names}}
 
 

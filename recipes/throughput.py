@@ -98,7 +98,7 @@ def main(recipe: Recipe) -> None:
         session.rows = [["stage", "batch", "steps/s", "hours of audio/s", "waiting for data"]]
         for name in recipe.stages:
             bundled.STAGES[name](session)
-        device = session.train.samples.device
+        device = session.device
     print(name_of(device))
     show(session.rows)
 

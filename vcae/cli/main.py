@@ -16,7 +16,7 @@ from vcae.cli.anomaly import anomaly
 from vcae.cli.codes import embed
 from vcae.cli.console import err, notices, printable, stdout
 from vcae.cli.convert import convert, reconstruct
-from vcae.cli.corpora import download
+from vcae.cli.corpora import download, shard
 from vcae.cli.demo import demo
 from vcae.cli.doctor import doctor
 from vcae.cli.evaluate import bench, evaluate, probe, trials
@@ -56,6 +56,7 @@ COMMANDS = (
     export,
     download,
     doctor,
+    shard,
     anomaly,
     demo,
 )

@@ -40,6 +40,7 @@ class Bank:
     samples: (N,) int16. f0: (N / hop,) in Hz, zero where unvoiced. phones: (N / 2 hop,) indices, -1 where
     unknown. starts: (U + 1,) first sample of each recording, multiples of 2 hop. speakers: (U,) index of the
     speaker. labelled: (S,) whether the speaker's name is that of a person. ids, texts: of each recording.
+    identity: fingerprint of the data that the bank is a part of, if it is.
     """
 
     samples: Tensor
@@ -53,6 +54,7 @@ class Bank:
     texts: list[str | None]
     hop_length: int = 160
     sample_rate: int = 16_000
+    identity: str | None = None
     speaker_starts: Tensor = field(init=False)
     """(S + 1,) first sample of each speaker."""
 
@@ -68,6 +70,8 @@ class Bank:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that identify the data: a hash of ids, speakers, texts, lengths and rates."""
+        if self.identity:
+            return self.identity
         content = [self.sample_rate, self.hop_length, self.speaker_names, self.ids, self.texts]
         content += [self.starts.tolist(), self.speakers.tolist(), self.labelled.tolist()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -116,7 +120,8 @@ class Bank:
 
         at_most: prefix of speaker names -> largest share of all draws for these speakers together.
         """
-        shares = (self.speaker_starts[1:] - self.speaker_starts[:-1]).double().cpu().clamp(min=1) ** power
+        samples = (self.speaker_starts[1:] - self.speaker_starts[:-1]).double().cpu()
+        shares = samples.clamp(min=1) ** power * (samples > 0)  # in a shard, some have none
         shares /= shares.sum()
         groups = [
             (share, torch.tensor([name.startswith(prefix) for name in self.speaker_names]))
@@ -169,14 +174,18 @@ class Sampler:
     def __init__(
         self, bank: Bank, config: SamplerConfig, speaker_probabilities: Tensor | None = None
     ) -> None:
-        self.bank = bank
         self.config = config
+        self.rates = torch.tensor(config.speeds, device=bank.samples.device)  # read by a recorded step
+        self.use(bank, speaker_probabilities)
+
+    def use(self, bank: Bank, speaker_probabilities: Tensor | None = None) -> None:
+        """Draw from a bank of the same speakers from now on."""
+        self.bank = bank
         self.speaker_probabilities = (
-            bank.speaker_probabilities(config.power, dict(config.at_most))
+            bank.speaker_probabilities(self.config.power, dict(self.config.at_most))
             if speaker_probabilities is None
             else speaker_probabilities
         )
-        self.rates = torch.tensor(config.speeds, device=bank.samples.device)  # read by a recorded step
 
     @property
     def speakers(self) -> int:

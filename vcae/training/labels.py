@@ -91,6 +91,9 @@ def prepare(
     Recordings that cannot be used are skipped. Raises HeldOutError for speakers kept for testing, AudioError
     if nothing is left.
     """
+    import librosa.effects  # noqa: F401 -- takes seconds; processes that are forked inherit it
+    import pyworld  # noqa: F401
+
     ordered = _ordered(utterances)
     refuse_held_out(ordered)
     with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -33,6 +33,7 @@ from vcae.training.guards import FiniteWatch, TrainingError, check_folder, is_ou
 from vcae.training.progress import ProgressLine, value_of
 from vcae.training.recorded import RecordedStep
 from vcae.training.run import Run, as_json, differences, git_revision, write_config
+from vcae.training.shards import ShardSampler
 from vcae.training.stages.base import Phase, Stage
 from vcae.training.tracking import Trackers
 
@@ -291,6 +292,8 @@ class Trainer:
                 if name == "decay":
                     self.decay_from = self.progress
         _seed(self.rng, self.config.seed, self.step)
+        if isinstance(self.stage.sampler, ShardSampler):
+            self.stage.sampler.seek(self.step)
         batch = self.processes.share(self.stage.batch(self.rng))
         if not self.processes.first:  # no two processes perturb their parts alike
             _seed(self.rng, self.config.seed + self.processes.rank, self.step)
