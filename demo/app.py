@@ -24,13 +24,16 @@ from vcae.cli.console import err
 from . import api
 from .shelf import KEPT, SWEPT
 from .studio import MAX_UPLOAD, SAMPLES, Studio
-from .tabs import convert, files, inside, live, read
+from .tabs import convert, files, inside, live, read, repair
 from .widgets.picker import choices
 
-TABS: list[Callable[[Studio], None]] = [convert.tab, files.tab, live.tab, inside.tab, read.tab]
+TABS: list[Callable[[Studio], None]] = [convert.tab, files.tab, live.tab, repair.tab, read.tab, inside.tab]
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
+LANGUAGES = FOLDER / "languages"
+"""Translations of the page, a file each, by the names that Gradio has for languages. The keys are the English
+texts of the page; `{name}` in them stands for what differs from case to case."""
 FRAMES = "'self' https://huggingface.co" if "SPACE_ID" in os.environ else "'self'"
 """Pages that may show this one in a frame; a Hugging Face Space is one."""
 WAITING = 32  # users in the queue; others are asked to try again later
@@ -48,7 +51,7 @@ def page(studio: Studio) -> gr.Blocks:
             "</header><div id='on-air' role='status' hidden></div>"
         )
         studio.kept, studio.own = gr.JSON(visible=False), gr.JSON(visible=False)
-        with gr.Tabs():
+        with gr.Tabs(overflow_behavior="wrap"):  # all are in sight on a phone, too
             for tab in TABS:
                 tab(studio)
         api.endpoints(studio)
@@ -119,6 +122,22 @@ class SecurityHeaders:
         await self.app(scope, receive, with_headers)
 
 
+def translations() -> dict[str, dict[str, str]]:
+    """The texts of the page by language, and by the English text."""
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
+
+
+def _of_dropdowns(blocks: gr.Blocks, languages: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Translations of what dropdowns write into their fields, where static/language.js does not reach.
+
+    Gradio gets no others: it would also translate the values of components, which are no texts.
+    """
+    dropdowns = [block for block in blocks.blocks.values() if isinstance(block, gr.Dropdown)]
+    labels = {str(label) for each in dropdowns for label, value in each.choices if label != value}
+    english = {label: label for label in labels}
+    return {"en": english} | {name: {k: texts.get(k, k) for k in labels} for name, texts in languages.items()}
+
+
 def serve(
     converter: Converter, live: Converter, host: str, port: int, auth: tuple[str, str] | None, share: bool
 ) -> None:
@@ -152,7 +171,11 @@ def serve(
             Mount("/page", StaticFiles(directory=STATIC)),
             Mount("/samples", StaticFiles(directory=FOLDER / "voices")),
         ]
-        samples = json.dumps({name: sample.path.name for name, sample in SAMPLES.items()})
+        languages = translations()
+        known = {
+            "samples": {name: sample.path.name for name, sample in SAMPLES.items()},
+            "languages": languages,
+        }
         _, local, public = blocks.launch(
             app_kwargs={"routes": [*studio.routes, *files], "middleware": [Middleware(SecurityHeaders)]},
             server_name=host,
@@ -161,11 +184,12 @@ def serve(
             share=share,
             theme=theme,
             css_paths=STATIC / "style.css",
-            head=f"<script>window.demo = {{ samples: {samples} }};</script>",
+            head=f"<script>window.demo = {json.dumps(known, ensure_ascii=False)};</script>",
             head_paths=STATIC / "head.html",
             allowed_paths=[str(FOLDER / "voices")],
             max_file_size=f"{MAX_UPLOAD}mb",
             footer_links=["api", "settings"],
+            i18n=gr.I18n(**_of_dropdowns(blocks, languages)),
             run_history=False,  # it would store recordings in the browser
             enable_monitoring=False,
             ssr_mode=False,

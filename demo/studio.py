@@ -1,7 +1,7 @@
 """What the tabs share: models and their worker thread, sample voices, limits, results, controls."""
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +163,11 @@ def told(error: VcaeError) -> str:
     return f'<p class="error" role="alert">{html.escape(str(error))}</p>'
 
 
+def sentences(texts: Sequence[str]) -> str:
+    """Sentences as HTML, each for itself, so that each is translated."""
+    return " ".join(f"<span>{html.escape(text)}</span>" for text in texts)
+
+
 def short_recording(longest: float) -> gr.Audio:
     """A recording, at first a sample, of which so many seconds are used."""
     recording = gr.Audio(
@@ -195,4 +200,4 @@ def tuning(studio: Studio, strength: str = "in %; 0 keeps the voice") -> tuple[g
 
 def heading(number: int | None, text: str) -> gr.HTML:
     """A heading of a part of a tab, with the number of its step."""
-    return gr.HTML(f"<h2>{f'{number}. ' if number else ''}{text}</h2>")
+    return gr.HTML(f"<h2>{f'{number}. ' if number else ''}<span>{text}</span></h2>")

@@ -128,7 +128,7 @@
       const devices = (mine.stream.getAudioTracks()[0].getSettings().latency ?? 0) + (mine.context.outputLatency ?? mine.context.baseLatency);
       if (data.playing) part("latency").textContent = `${Math.round(1000 * (data.delay + devices))} ms`;
       part("dropouts").textContent = data.missing
-        ? `${data.gaps} dropout${data.gaps === 1 ? "" : "s"}, ${data.missing.toFixed(1)} s missing.` : "No dropouts.";
+        ? `Dropouts: ${data.gaps}, ${data.missing.toFixed(1)} s missing.` : "No dropouts.";
       part("in").value = Math.sqrt(data.loudest[0]);
       part("out").value = Math.sqrt(data.loudest[1]);
     };

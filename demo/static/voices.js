@@ -67,7 +67,7 @@
     async remove(name) {
       await drop("voices", name);
       await put("settings", "voice", Object.keys(page.samples)[0]);
-      if (memory.settings.get("second") === name) await put("settings", "second", "Nobody");
+      if (memory.settings.get("second") === name) await put("settings", "second", "-");
       return { ...kept(), removed: name };
     },
     save(name) {

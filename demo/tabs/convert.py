@@ -1,6 +1,5 @@
 """The tab that converts a recording."""
 
-import html
 import json
 import time
 from collections.abc import Iterator
@@ -12,12 +11,25 @@ import gradio as gr
 from vcae import Audio, Converter, VcaeError, Voice, audio
 from vcae.inference.likeness import CALIBRATION, likeness
 
-from ..studio import MAX_SOURCE, MAX_UPLOAD, SAMPLES, Studio, heading, named, status_line, title, told, tuning
+from ..studio import (
+    MAX_SOURCE,
+    MAX_UPLOAD,
+    SAMPLES,
+    Studio,
+    heading,
+    named,
+    sentences,
+    status_line,
+    title,
+    told,
+    tuning,
+)
 from ..widgets import pictures
-from ..widgets.picker import Chosen, Own, chosen, picker
+from ..widgets.picker import ADD, Chosen, Own, choices, chosen, picker
 from ..widgets.player import Track, player
 
-NOBODY = "Nobody"
+NOBODY = "-"
+"""The choice that mixes nothing in."""
 SHOWN = 30.0  # seconds of a recording that the pictures show
 JUDGED = 60.0  # seconds of a result whose voice is judged
 ALIKE = [(0.8, "very like it"), (0.6, "like it"), (0.35, "somewhat like it"), (-1.0, "not like it")]
@@ -203,9 +215,9 @@ def tab(studio: Studio) -> None:
     preset.input(None, preset, chosen_ones, js="(name) => demo.preset(name) ?? demo.skip(5)")
 
 
-def others(own: list[str]) -> list[str]:
-    """The voices that can be mixed in."""
-    return [NOBODY, *SAMPLES, *own]
+def others(own: list[str]) -> list[tuple[str, str]]:
+    """Labels and values of the voices that can be mixed in."""
+    return [("Nobody", NOBODY), *((label, name) for label, name in choices(own) if name != ADD)]
 
 
 def mixed(studio: Studio, target: Chosen, other: str, percent: float, own: Own | None) -> Chosen:
@@ -255,11 +267,10 @@ def _alike(converter: Converter, source: Audio, target: Chosen, converted: Audio
     warning = ""
     if likeness(to_voice) < FAILED:
         reasons = target.doubts or ["A low strength, or a source that is hard to hear, can be the reason."]
-        warning = (
-            f'<p class="warning" role="alert">The voice was not reached. {html.escape(" ".join(reasons))}</p>'
-        )
+        told = sentences(["The voice was not reached.", *reasons])
+        warning = f'<p class="warning" role="alert">{told}</p>'
     elif target.doubts:
-        warning = f'<p class="hint">{html.escape(" ".join(target.doubts))}</p>'
+        warning = f'<p class="hint">{sentences(target.doubts)}</p>'
     return (
         f"<h3>How alike?</h3><dl class='alike'>{rows}</dl>{warning}"
         f"<p class='hint'>Measured by the program. Whether the words are clear, only your ear can tell.</p>"
@@ -284,5 +295,5 @@ def _picture(studio: Studio, source: Audio, target: Audio | None, converted: Aud
     )
     more = ""
     if max(r.duration for r in (source, converted)) > SHOWN:
-        more = f" The first {SHOWN:g} seconds are shown."
+        more = f" <span>The first {SHOWN:g} seconds are shown.</span>"
     return pictures.figure(rows, f"{caption}{more}", "Spectrograms and pitch of source, voice and result")

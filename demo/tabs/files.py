@@ -106,10 +106,10 @@ def tab(studio: Studio) -> None:
                 break
             yield {lines: batch.lines(), status: batch.left()}
         archive = studio.shelf.zip(made, f"vcae - {target.name}") if made else None
-        ended = "Cancelled" if request.session_hash in cancelled else "Done"
+        ended = f"{len(made)} of {len(paths)} converted."
         yield {
             stop: gr.Button(visible=False),
-            status: f"{ended}: {len(made)} of {len(paths)} converted.",
+            status: f"Cancelled: {ended}" if request.session_hash in cancelled else f"Done: {ended}",
             lines: batch.lines(),
             result: ""
             if archive is None

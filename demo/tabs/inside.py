@@ -51,17 +51,17 @@ element.addEventListener("click", (event) => {
 });
 """
 ABOUT = """
-<p>A recording becomes three things: <b>what</b> is said, <b>how</b> it is said (pitch and loudness), and
-<b>who</b> says it. Each can be taken from another recording, held still, or left out.</p>
+<p>A recording becomes three things: what is said, how it is said (pitch and loudness), and who says it.
+Each can be taken from another recording, held still, or left out.</p>
 """
 HELP = """
-<p class="hint"><b>Frozen</b>: "what" stays at A's loudest moment; "how" has A's mean pitch throughout.
-<b>Blank</b>: "what" is empty; "how" is unvoiced, which sounds like a whisper; "who" is the mean of the
+<p class="hint"><b>Frozen:</b> "what" stays at A's loudest moment; "how" has A's mean pitch throughout.
+<b>Blank:</b> "what" is empty; "how" is unvoiced, which sounds like a whisper; "who" is the mean of the
 sample voices. "Who" cannot be frozen, since it is one code for the whole recording.</p>
 """
 CAPTION = f"""
-Time goes from left to right. <b>What</b>: a colour for each 20 ms of content, by {KINDS} clusters of the
-sample voices; similar colours are similar sounds, grey is blank. <b>How</b>: the line is pitch (50 to 600
+Time goes from left to right. <b>What:</b> a colour for each 20 ms of content, by {KINDS} clusters of the
+sample voices; similar colours are similar sounds, grey is blank. <b>How:</b> the line is pitch (50 to 600
 Hz), the shade is loudness. The last three rows show the result.
 """
 NUMBERS = """
@@ -183,7 +183,7 @@ def _sentence(what: str, how: str, who: str) -> str:
     for experiment in EXPERIMENTS:
         if experiment[1:4] == (what, how, who):
             return experiment.heard
-    return f"What: {what.lower()}. How: {how.lower()}. Who: {who.lower()}."
+    return f"What: {what}. How: {how}. Who: {who}."
 
 
 def _glance(choice: list[str]) -> str:

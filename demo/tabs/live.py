@@ -30,7 +30,7 @@ microphone hears the loudspeaker and howls.</p>
 <p><b class="figure" data-live="latency">0 ms</b> <span class="hint">from mouth to ear.
 <span data-live="dropouts">No dropouts.</span></span></p>
 <label class="level">You <meter data-live="in"></meter></label>
-<label class="level">The voice <meter data-live="out"></meter></label>
+<label class="level">Result <meter data-live="out"></meter></label>
 <div class="save"><button type="button" class="chip" data-live="record" disabled>Record</button>
 <a class="download" data-live="recording" download hidden>Download what was said</a></div>
 <label class="level">Microphone <select data-live="microphone">

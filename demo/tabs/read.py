@@ -50,7 +50,7 @@ def tab(studio: Studio) -> None:
                 gr.HTML(HELP)
             with gr.Column(min_width=300):
                 heading(2, "Who speaks it")
-                whose = gr.Radio([OWN, OTHER], value=OWN, label="The voice")
+                whose = gr.Radio([OWN, OTHER], value=OWN, label="Voice")
                 voice = picker(studio)
             with gr.Column(min_width=300, elem_classes="outcome"):
                 heading(3, "Hear it")

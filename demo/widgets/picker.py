@@ -5,7 +5,6 @@ each request, as `Own`.
 """
 
 import base64
-import html
 import io
 import tempfile
 from dataclasses import dataclass, field
@@ -19,7 +18,17 @@ from vcae import Audio, Converter, VcaeError, Voice, audio
 from vcae.inference.reference import DOUBTS
 
 from ..shelf import file_name
-from ..studio import MAX_REFERENCE, MAX_REFERENCES, SAMPLES, RefusedError, Studio, named, status_line, told
+from ..studio import (
+    MAX_REFERENCE,
+    MAX_REFERENCES,
+    SAMPLES,
+    RefusedError,
+    Studio,
+    named,
+    sentences,
+    status_line,
+    told,
+)
 
 ADD = "+"
 """The choice that adds a voice."""
@@ -91,8 +100,7 @@ def picker(studio: Studio, first: str = "Man 1") -> gr.Radio:
             entry = make_own(studio, recordings)
         except VcaeError as error:
             return None, told(error)
-        added = f"Added and kept in this browser: {html.escape(entry['name'])}. "
-        return entry, added + " ".join(entry["doubts"])
+        return entry, sentences([f"Added and kept in this browser: {entry['name']}.", *entry["doubts"]])
 
     shown: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     preview = "(name) => { demo.preview(name); return [name]; }"

@@ -25,6 +25,7 @@ CHART = (256, 240)  # pixels of the map
 MARGIN = 20  # pixels around its points
 NAMED_SECOND = 220  # pixels of a second with names
 LETTER = 8.0  # pixels of a letter of its labels, rather too many
+LONGEST_NAME = 8  # letters of a sample voice, in any language
 RAMP = [(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)]  # dark to light: "magma"
 
 
@@ -152,7 +153,7 @@ def labels(names: Sequence[str], dots: Sequence[tuple[float, float]]) -> list[Bo
     taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in dots]
     boxes = []
     for name, (x, y) in zip(names, dots, strict=True):
-        width, height = LETTER * len(name) + 4, 16.0
+        width, height = LETTER * max(len(name), LONGEST_NAME) + 4, 16.0
         angles = np.arange(0, 2 * math.pi, math.pi / 8)
         around = (
             (x + (r + width / 2) * math.cos(a), y + (r + height / 2) * math.sin(a))

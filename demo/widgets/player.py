@@ -4,6 +4,7 @@
 """
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ def player(tracks: Sequence[Track], about: str, kept: Kept) -> str:
     )
     formats = "".join(f'<option value="{suffix}">{name}</option>' for suffix, name in FORMATS.items())
     return f"""<div class="player" role="group" aria-label="Player">
-<p class="made">{html.escape(about)}</p>
+<p class="made">{_spans(about)}</p>
 <p class="stale" role="status" hidden>This was made with other settings than those now chosen.</p>
 <div class="tracks" role="group" aria-label="What is heard">{switches}</div>
 <div class="strip">{waves}<span class="part" hidden></span><span class="head"></span></div>
@@ -67,3 +68,9 @@ def player(tracks: Sequence[Track], about: str, kept: Kept) -> str:
 <select class="format" aria-label="Format of the file">{formats}</select>
 </div>
 {sounds}</div>"""
+
+
+def _spans(about: str) -> str:
+    """What was made, each name in an element of its own, so that those of samples are translated."""
+    parts = re.split(r"( → | · | \+ | \d+ %|[AB]: )", about)
+    return "".join(f"<span>{html.escape(part)}</span>" for part in parts)

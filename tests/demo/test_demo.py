@@ -20,6 +20,7 @@ from conftest import VOICES
 import vcae
 from vcae import Audio, Voice, audio
 from vcae.cli import main as cli
+from vcae.uses import restore
 
 pytestmark = pytest.mark.slow
 
@@ -134,9 +135,9 @@ def browser(tmp_path_factory):
 class User:
     """Someone with a browser of their own, which has opened the page and keeps what it is given."""
 
-    def __init__(self, browser, url, size=(1280, 900), scheme="light"):
+    def __init__(self, browser, url, size=(1280, 900), scheme="light", locale="en-US"):
         viewport = dict(zip(("width", "height"), size, strict=True))
-        self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        self.context = browser.new_context(viewport=viewport, color_scheme=scheme, locale=locale)
         self.context.set_default_timeout(PATIENCE)
         self.url, self.elsewhere, self.errors = url, [], []
         self.page = self.context.new_page()
@@ -147,7 +148,7 @@ class User:
     def open(self):
         """Open the page, or open it again."""
         self.page.goto(self.url)
-        self.convert = self.page.get_by_role("button", name="Convert", exact=True)
+        self.convert = self.page.locator(".go button.primary").first
         self.convert.wait_for()
         self.status = self.page.locator(".prose.status:visible").last
         self.player = self.page.locator(".player:visible")
@@ -159,14 +160,8 @@ class User:
 
     def open_tab(self, name):
         tab = self.page.get_by_role("tab", name=name)
-        menu = self.page.get_by_role("button", name="More tabs")
-        expect(tab.or_(menu).first).to_be_visible()  # neither is while the page lays out its tabs
-        if tab.is_visible():
-            tab.click()
-            expect(tab).to_have_attribute("aria-selected", "true")
-        else:  # a narrow page keeps the last tabs in a menu
-            menu.click()
-            self.page.locator(".overflow-dropdown").get_by_role("button", name=name).click()
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
 
     def drop(self, file):
         """Put a recording in the place of the one that is there; the page takes it or tells why not."""
@@ -700,7 +695,8 @@ def test_a_result_and_its_buttons_are_in_sight(visit, size, scheme):
     actions = [
         ("Convert", user.convert, result),
         ("Convert", user.page.get_by_role("button", name="a man's sentence"), result),
-        ("Look inside", user.page.get_by_role("button", name="a whisper"), result[1:]),
+        ("Repair", user.page.get_by_role("button", name="a telephone call"), result[1:]),
+        ("Look inside", user.page.get_by_role("button", name="one long sound"), result[1:]),
         ("Look inside", user.page.get_by_role("button", name="Put together", exact=True), result[1:]),
     ]
     for tab, button, seen in actions:
@@ -752,7 +748,7 @@ def test_the_parts_are_put_together(visit):
     user.open_tab("Look inside")
     heard = []
     for name, sentence in (("A in B's voice", "B says A's sentence"), ("a whisper", "A whispers")):
-        user.press(user.page.get_by_role("button", name=name))
+        user.press(user.page.get_by_role("button", name=name).locator("visible=true"))
         expect(user.page.get_by_text(sentence)).to_be_visible()
         heard.append(user.download())
     assert [name for _, name in heard] == [
@@ -798,6 +794,30 @@ def test_phones_are_read_edited_and_heard(visit, vc):
     assert name == "Woman 1 - Man 1 - edited.wav"
     assert same(made, reader.speak(SOURCE, changed, vc.voice(MAN)))
     assert user.page.locator(".picture:visible .row").count() == 2
+
+
+def test_recordings_are_repaired(visit, tmp_path):
+    user = visit()
+    user.open_tab("Repair")
+    for example, fault in (
+        ("a sentence in noise", "Noise or echo"),
+        ("a whisper", "Whispered, or on one note"),
+        ("a telephone call", "Dull, as by telephone"),
+    ):
+        user.press(user.page.get_by_role("button", name=example).locator("visible=true"))
+        expect(user.page.get_by_role("radio", name=fault)).to_be_checked()
+        expect(user.player.locator(".made")).to_have_text(example)
+        expect(user.status).to_contain_text("repaired.")
+    assert user.page.locator(".picture:visible .row").count() == 2
+    made, name = user.download()
+    assert name == "a telephone call - repaired.wav"
+    Audio(audio.read(SOURCE, 8_000).samples, 8_000).write(tmp_path / "narrow.wav")
+    restorer = restore.load()
+    assert same(made, restorer.superres(tmp_path / "narrow.wav"))
+    user.page.get_by_role("radio", name="Noise or echo").check()
+    expect(user.player.get_by_text("made with other settings")).to_be_visible()
+    user.press(user.page.get_by_role("button", name="Repair", exact=True))
+    assert same(user.download()[0], restorer.denoise(tmp_path / "narrow.wav"))
 
 
 def test_every_cell_of_the_table_plays(visit):
@@ -939,7 +959,7 @@ NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, [r
 
 
 TABS = {"Convert": "3. Listen", "Files": "3. Convert them", "Live": "1. Speak", "Look inside": "Recording B"}
-TABS |= {"Read": "3. Hear it"}
+TABS |= {"Repair": "3. Before and after", "Read": "3. Hear it"}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -955,6 +975,8 @@ def test_all_tabs_fit_and_are_accessible(visit, tmp_path, scheme):
             user.press(user.page.get_by_role("button", name="A in B's voice"))
         if tab == "Read":
             user.press(user.page.get_by_role("button", name="Speak"))
+        if tab == "Repair":
+            user.press(user.page.get_by_role("button", name="Repair", exact=True))
         for width, height in SIZES:
             user.page.set_viewport_size({"width": width, "height": height})
             assert user.page.evaluate("document.scrollingElement.scrollWidth") <= width
@@ -963,6 +985,73 @@ def test_all_tabs_fit_and_are_accessible(visit, tmp_path, scheme):
             assert [(v["id"], n["html"]) for v in found["violations"] for n in v["nodes"]] == []
         user.page.set_viewport_size({"width": 1280, "height": 900})
         assert user.page.evaluate(NAMELESS) == []
+
+
+@pytest.mark.parametrize("locale", ["en-US", "de-DE", "es-ES", "zh-CN"])
+@pytest.mark.parametrize("size", SIZES[1:], ids=str)
+def test_all_tabs_are_in_sight_on_a_phone(visit, size, locale):
+    user = visit(size, locale=locale)
+    tabs = user.page.get_by_role("tab").locator("visible=true")
+    expect(tabs).to_have_count(len(TABS))
+    for tab in tabs.all():
+        assert tab.evaluate(IN_SIGHT), tab.inner_text()
+        box = tab.bounding_box()
+        assert min(box["width"], box["height"]) >= 24
+    user.press(user.convert)
+    assert user.page.evaluate("document.scrollingElement.scrollWidth") <= size[0]
+    assert user.player.evaluate(CUT) == []
+
+
+# What is wider than the player.
+CUT = """(e) => [...e.querySelectorAll("button, a, select, p")].filter((each) => each.checkVisibility()
+    && each.getBoundingClientRect().right > e.getBoundingClientRect().right).map((each) => each.innerText)"""
+TEXTS = """() => {
+  const found = [];
+  const walker = document.createTreeWalker(document.querySelector(".gradio-container"), NodeFilter.SHOW_ALL);
+  for (let node; (node = walker.nextNode()); ) {
+    const box = node.nodeType === Node.TEXT_NODE ? node.parentElement : node;
+    if (!box.checkVisibility?.() || box.closest("script, style, footer")) continue;
+    if (node === box)
+      for (const name of ["aria-label", "title", "placeholder"]) found.push(box.getAttribute(name) ?? "");
+    else found.push(node.data);
+    if (box.matches("input[aria-haspopup]")) found.push(box.value);
+  }
+  return found.map((text) => text.trim());
+}"""
+EVERYWHERE = {"WAV", "FLAC", "MP0", "Opus", "M0A", "A", "B"}
+ALSO = {"de": {"Live", "Start", "Format"}}
+
+
+def seen(user, tabs):
+    """All texts of the first tabs, before and after the action of each."""
+    texts = set()
+    for tab in user.page.get_by_role("tab").locator("visible=true").all()[:tabs]:
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        texts |= set(user.page.evaluate(TEXTS))
+        user.page.locator(".go button.primary").locator("visible=true").click()
+        ended = ".outcome .player .made, .outcome .error, [data-live=in]"
+        expect(user.page.locator(ended).locator("visible=true").first).to_be_visible()
+        user.page.wait_for_timeout(500)  # until the pictures are there, too
+        texts |= set(user.page.evaluate(TEXTS))
+    words = {re.sub(r"\d+", "0", text) for text in texts}
+    return {text for text in words if re.search(r"[^\W\d]{2}|^[A-Z]$", text)}
+
+
+@pytest.fixture(scope="module")
+def english(browser, server):
+    user = User(browser, server.url)
+    texts = seen(user, len(TABS))
+    user.context.close()
+    return texts
+
+
+@pytest.mark.parametrize(("locale", "tabs"), [("de-DE", len(TABS)), ("es-ES", 1), ("zh-CN", 1)])
+def test_the_page_speaks_the_language_of_the_browser(visit, english, locale, tabs):
+    user = visit(locale=locale)
+    texts = seen(user, tabs)
+    assert len(texts) > 50
+    assert texts & english - EVERYWHERE - ALSO.get(locale[:2], set()) == set()
 
 
 def test_arrow_keys_choose_a_voice_at_one_stop_of_the_tab_key(visit):

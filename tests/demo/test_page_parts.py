@@ -1,5 +1,7 @@
 """The parts of the demo that need no browser and no server."""
 
+import ast
+import re
 import tomllib
 from importlib.util import find_spec
 from itertools import combinations
@@ -17,10 +19,11 @@ from vcae import Audio, audio
 if find_spec("gradio") is None:
     pytest.skip("needs the extra `demo`", allow_module_level=True)
 
-from demo import formats, space
+from demo import app, formats, space
 from demo.shelf import Shelf, file_name
 from demo.studio import RefusedError
 from demo.tabs.read import INSERTED, edited, respoken
+from demo.widgets.picker import choices
 from demo.widgets.pictures import CHART, chart, labels
 
 RATE = 16_000
@@ -114,3 +117,38 @@ def test_edited_phones_keep_the_times_of_the_others(names, times):
 def test_what_is_no_phone_is_told():
     with pytest.raises(RefusedError, match="XX: no such phone; there are SIL, AA"):
         edited(SPOKEN, ["SIL", "XX"])
+
+
+LANGUAGES = app.translations()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_has_all_texts_of_the_page(language):
+    everywhere = {key for texts in LANGUAGES.values() for key in texts}
+    assert set(LANGUAGES[language]) == everywhere
+    for english, text in LANGUAGES[language].items():
+        assert text.strip()
+        assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", english))
+
+
+def test_texts_that_are_translated_are_on_the_page():
+    """A text that was changed in the program, and not in the translations, would stay English."""
+    root = Path(app.__file__).parent
+    files = [*root.rglob("*.py"), root.parent / "vcae/inference/reference.py"]
+    written = [piece for path in files for piece in pieces(path)]
+    written += [path.read_text("utf-8") for path in root.glob("static/*.js")]
+    written += [str(label) for label, _ in choices([])]
+    page = re.sub(r"\s+", " ", " ".join(written))
+    from_gradio = {"Upload file", "Record audio"}
+    for key in set().union(*LANGUAGES.values()) - from_gradio:
+        for part in re.split(r"{\w+}", key):
+            assert part.strip() in page, key
+
+
+def pieces(path):
+    """The string literals of a Python file, f-strings without what is put in."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(v.value for v in node.values if isinstance(v, ast.Constant))
