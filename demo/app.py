@@ -37,6 +37,7 @@ texts of the page; `{name}` in them stands for what differs from case to case.""
 FRAMES = "'self' https://huggingface.co" if "SPACE_ID" in os.environ else "'self'"
 """Pages that may show this one in a frame; a Hugging Face Space is one."""
 WAITING = 32  # users in the queue; others are asked to try again later
+MARKED = " Results carry an inaudible mark that says that they are converted; live speech does not."
 REMEMBERED = ["voice", "second", "share", "pitch", "strength"]
 """Controls whose last value the browser keeps, by their roles."""
 
@@ -47,7 +48,7 @@ def page(studio: Studio) -> gr.Blocks:
         gr.HTML(
             "<header class='head'><h1>Say it in another voice</h1>"
             "<p>Recordings are converted on the computer that runs this page, sent nowhere else, "
-            "and deleted within an hour.</p>"
+            f"and deleted within an hour.{MARKED if studio.watermark else ''}</p>"
             "</header><div id='on-air' role='status' hidden></div>"
         )
         studio.kept, studio.own = gr.JSON(visible=False), gr.JSON(visible=False)
@@ -139,11 +140,17 @@ def _of_dropdowns(blocks: gr.Blocks, languages: dict[str, dict[str, str]]) -> di
 
 
 def serve(
-    converter: Converter, live: Converter, host: str, port: int, auth: tuple[str, str] | None, share: bool
+    converter: Converter,
+    live: Converter,
+    host: str,
+    port: int,
+    auth: tuple[str, str] | None,
+    share: bool,
+    watermark: bool = True,
 ) -> None:
     """Serve the page until interrupted, then delete all recordings and results.
 
-    converter: for recordings. live: for the Live tab; may be the same.
+    converter: for recordings. live: for the Live tab; may be the same. watermark: mark results as converted.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     theme = gr.themes.Default(
@@ -165,7 +172,7 @@ def serve(
     )
     with tempfile.TemporaryDirectory(prefix="vcae-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        studio = Studio(converter, live, Path(folder))
+        studio = Studio(converter, live, Path(folder), watermark)
         blocks = page(studio)
         files = [
             Mount("/page", StaticFiles(directory=STATIC)),

@@ -11,7 +11,7 @@ import gradio as gr
 import torch
 from starlette.routing import BaseRoute
 
-from vcae import Audio, Converter, VcaeError, Voice, audio
+from vcae import Audio, Converter, VcaeError, Voice, audio, watermark
 from vcae.audio import Samples
 
 from .shelf import Shelf
@@ -65,8 +65,11 @@ class Studio:
     presets: gr.Dropdown
     """Settings that the visitor has named."""
 
-    def __init__(self, converter: Converter, live: Converter, folder: Path) -> None:
-        """converter: for recordings. live: for the Live tab; may be the same. folder: for temporary files."""
+    def __init__(self, converter: Converter, live: Converter, folder: Path, watermark: bool = True) -> None:
+        """converter: for recordings. live: for the Live tab; may be the same. folder: for temporary files.
+        watermark: mark converted recordings; live speech is not marked.
+        """
+        self.watermark = watermark
         self.converter, self.live = converter, live
         self.rate = converter.sample_rate
         self.shelf = Shelf(folder / "shelf")
@@ -125,12 +128,16 @@ class Studio:
             done = ANALYSIS * share if doing == "analysing" else ANALYSIS + (1 - ANALYSIS) * share
 
         yield 0.0
-        blocks = self.converter.convert_blocks(source, voice, pitch_shift, strength, progress=follow)
+        blocks = self.converter.convert_blocks(source, voice, pitch_shift, strength, follow, self.watermark)
         converted: list[Samples] = []
         while (block := self.compute(next, blocks, None)) is not None:
             converted.append(block)
             yield done
         yield Audio(audio.concatenate(converted), self.rate)
+
+    def marked(self, sound: Audio) -> Audio:
+        """Speech that was made here, with the watermark if there is to be one."""
+        return watermark(sound) if self.watermark else sound
 
     def look(self, recording: Audio) -> tuple[Array, Array]:
         """The mel (n_mels, T) and the prosody (3, T') of a recording, for pictures."""

@@ -10,6 +10,7 @@ from vcae.inference.checkpoint import BUNDLED
 
 PUBLIC = [
     "PRESETS",
+    "Anonymizer",
     "Audio",
     "AudioError",
     "Autoencoder",
@@ -18,6 +19,7 @@ PUBLIC = [
     "Code",
     "ContentEncoder",
     "Converter",
+    "Detection",
     "LogMel",
     "MelConfig",
     "Parts",
@@ -31,7 +33,9 @@ PUBLIC = [
     "VocoderConfig",
     "Voice",
     "VoiceError",
+    "detect",
     "load",
+    "watermark",
 ]
 WOMAN, MAN, OTHER = (
     VOICES / name

@@ -19,8 +19,9 @@ _program = sys.orig_argv[-len(sys.argv)] if _program == "-m" else _program
 if _program.endswith("vcae") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from vcae.audio import Audio
+from vcae.audio import Audio, Detection, detect, watermark
 from vcae.errors import AudioError, VcaeError
+from vcae.inference.anonymizer import Anonymizer
 from vcae.inference.checkpoint import CheckpointError
 from vcae.inference.converter import Converter, Parts, load
 from vcae.inference.encoders import ContentEncoder, SpeakerEncoder
@@ -38,6 +39,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "PRESETS",
+    "Anonymizer",
     "Audio",
     "AudioError",
     "Autoencoder",
@@ -46,6 +48,7 @@ __all__ = [
     "Code",
     "ContentEncoder",
     "Converter",
+    "Detection",
     "LogMel",
     "MelConfig",
     "Parts",
@@ -59,5 +62,7 @@ __all__ = [
     "VocoderConfig",
     "Voice",
     "VoiceError",
+    "detect",
     "load",
+    "watermark",
 ]

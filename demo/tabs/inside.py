@@ -123,7 +123,7 @@ def tab(studio: Studio) -> None:
         if what in parts:  # the content code still contains some of the source speaker
             given = studio.converter.guided(given, parts[what].voice)
         together = Parts(whats[what], hows[how], given)
-        sound = studio.compute(studio.converter.decode, *together)
+        sound = studio.marked(studio.compute(studio.converter.decode, *together))
         heard = studio.compute(studio.converter.encode, sound)
         rows = [
             *_rows("A", recordings[A], a, units),

@@ -89,7 +89,8 @@ def tab(studio: Studio) -> None:
             changed = edited(phones, written.upper().split()) if written.strip() else phones
             given = target.voice if target else None
             spoken = [
-                studio.compute(transcriber().speak, recording, each, given) for each in (phones, changed)
+                studio.marked(studio.compute(transcriber().speak, recording, each, given))
+                for each in (phones, changed)
             ]
         except VcaeError as error:
             return {status: told(error)}

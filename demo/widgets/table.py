@@ -45,7 +45,9 @@ def table(studio: Studio) -> None:
         for row in rows:
             for column in columns:
                 sound = studio.compute(studio.converter.convert, SAMPLES[row].path, studio.sample(column))
-                cells[row, column] = _button(sound, f"{row}'s sentence in the voice of {column}")
+                cells[row, column] = _button(
+                    studio.marked(sound), f"{row}'s sentence in the voice of {column}"
+                )
                 yield {grid: _grid(rows, columns, cells)}
         yield {stop: gr.Button(visible=False)}
 

@@ -266,7 +266,7 @@ def sent(path):
 
 def test_programs_convert(client, vc):
     result = client.predict(sent(SOURCE), voice="Man 3", pitch_shift=2, strength=0.8, api_name="/convert")
-    assert same(audio.read(result), vc.convert(SOURCE, OTHER_MAN, 2, 0.8))
+    assert same(audio.read(result), vc.convert(SOURCE, OTHER_MAN, 2, 0.8, watermark=True))
 
 
 def test_programs_convert_to_voices_of_their_own_with_consent(client, vc, tmp_path):
@@ -276,7 +276,7 @@ def test_programs_convert_to_voices_of_their_own_with_consent(client, vc, tmp_pa
     with pytest.raises(AppError, match="agreed"):
         client.predict(sent(SOURCE), references=references, api_name="/convert")
     result = client.predict(sent(SOURCE), references=references, consent=True, api_name="/convert")
-    assert same(audio.read(result), vc.convert(SOURCE, [MAN, OTHER_MAN]))
+    assert same(audio.read(result), vc.convert(SOURCE, [MAN, OTHER_MAN], watermark=True))
     vc.voice([MAN, OTHER_MAN]).save(tmp_path / "both.voice")
     saved = [sent(tmp_path / "both.voice")]
     again = client.predict(sent(SOURCE), references=saved, consent=True, api_name="/convert")
@@ -291,7 +291,11 @@ def test_programs_convert_several_in_a_format(client, vc):
         assert archive.namelist() == ["Woman 1 - Woman 3.flac", "Man 1 - Woman 3.flac"]
         archive.extractall(Path(made).parent)
     made = audio.read(Path(made).parent / "Man 1 - Woman 3.flac")
-    assert same(made, vc.convert(MAN, VOICES / "librispeech-40-121026-0007.flac"))
+    assert same(made, vc.convert(MAN, VOICES / "librispeech-40-121026-0007.flac", watermark=True))
+
+
+def test_results_are_marked(client):
+    assert vcae.detect(client.predict(sent(SOURCE), voice="Man 3", api_name="/convert")).found
 
 
 def test_programs_embed(client, vc):
@@ -386,7 +390,7 @@ def test_one_press_of_a_key_converts_and_plays(visit, vc):
     assert user.page.locator(".picture .row").count() == 3
     made, name = user.download()
     assert name == "Woman 1 - Man 1.wav"
-    assert same(made, vc.convert(SOURCE, MAN))
+    assert same(made, vc.convert(SOURCE, MAN, watermark=True))
 
 
 def test_examples_and_mixing(visit, vc):
@@ -399,10 +403,12 @@ def test_examples_and_mixing(visit, vc):
     woman, man = vc.voice(VOICES / "librispeech-40-121026-0007.flac"), vc.voice(OTHER_MAN)
     made, name = user.download()
     assert name == "Woman 2 - Woman 3 + Man 3 50 _.wav"
-    assert same(made, vc.convert(source, Voice.mix([woman, man])))
+    assert same(made, vc.convert(source, Voice.mix([woman, man]), watermark=True))
     user.set(share=20, pitch=-3, strength=60)
     user.press(user.convert)
-    assert same(user.download()[0], vc.convert(source, Voice.mix([woman, man], [0.8, 0.2]), -3, 0.6))
+    assert same(
+        user.download()[0], vc.convert(source, Voice.mix([woman, man], [0.8, 0.2]), -3, 0.6, watermark=True)
+    )
 
 
 def test_a_voice_of_ones_own_is_kept_in_the_browser(visit, vc, tmp_path):
@@ -415,7 +421,7 @@ def test_a_voice_of_ones_own_is_kept_in_the_browser(visit, vc, tmp_path):
     user.page.get_by_role("checkbox", name="has agreed").locator("visible=true").check()
     expect(user.voice("vcc2016-SF1-200001")).to_be_checked()
     user.press(user.convert)
-    wanted = vc.convert(SOURCE, files)
+    wanted = vc.convert(SOURCE, files, watermark=True)
     assert same(user.download()[0], wanted)
     user.set(pitch=2)
 
@@ -436,7 +442,7 @@ def test_a_voice_of_ones_own_is_kept_in_the_browser(visit, vc, tmp_path):
         user.page.get_by_role("button", name="Save this voice").locator("visible=true").click()
     path = tmp_path / saved.value.suggested_filename
     saved.value.save_as(path)
-    assert same(vc.convert(SOURCE, path), wanted)
+    assert same(vc.convert(SOURCE, path, watermark=True), wanted)
     user.page.get_by_role("button", name="Remove").locator("visible=true").first.click()
     expect(user.voice("Woman 1")).to_be_checked()
     expect(user.voice("vcc2016-SF1-200001")).to_have_count(0)
@@ -450,7 +456,9 @@ def test_a_voice_of_ones_own_is_kept_in_the_browser(visit, vc, tmp_path):
     other.page.get_by_label("Mix in").click()
     other.page.get_by_role("option", name="vcc2016-SF1-200001").click()
     other.press(other.convert)
-    assert same(other.download()[0], vc.convert(SOURCE, Voice.mix([vc.voice(MAN), vc.voice(path)])))
+    assert same(
+        other.download()[0], vc.convert(SOURCE, Voice.mix([vc.voice(MAN), vc.voice(path)]), watermark=True)
+    )
 
 
 def test_what_is_dropped_last_and_presets_are_kept(visit, tmp_path):
@@ -728,7 +736,7 @@ def test_several_files_become_one_archive(visit, vc, tmp_path):
     with zipfile.ZipFile(download.value.path()) as archive:
         assert archive.namelist() == ["Woman 1 - Man 1.flac", "Man 1 - Man 1.flac"]
         (tmp_path / "made.flac").write_bytes(archive.read("Woman 1 - Man 1.flac"))
-    assert same(audio.read(tmp_path / "made.flac"), vc.convert(SOURCE, MAN))
+    assert same(audio.read(tmp_path / "made.flac"), vc.convert(SOURCE, MAN, watermark=True))
 
 
 def test_several_files_are_cancelled(visit, tmp_path):
@@ -792,7 +800,7 @@ def test_phones_are_read_edited_and_heard(visit, vc):
     expect(user.status).to_contain_text("1 phones differ")
     made, name = user.download()
     assert name == "Woman 1 - Man 1 - edited.wav"
-    assert same(made, reader.speak(SOURCE, changed, vc.voice(MAN)))
+    assert same(made, vcae.watermark(reader.speak(SOURCE, changed, vc.voice(MAN))))
     assert user.page.locator(".picture:visible .row").count() == 2
 
 

@@ -1,4 +1,4 @@
-"""Audio files and waveforms: read, write, find, resample, and measure level.
+"""Audio files and waveforms: read, write, find, resample, measure level, mark as converted.
 
 All waveforms are mono: float32 arrays of shape (N,) with values in [-1, 1]. Files are decoded, resampled and
 written in blocks, so that memory does not grow with their length (`Recording`, `write_blocks`).
@@ -11,6 +11,7 @@ from vcae.audio.mix import Mix
 from vcae.audio.reader import AUDIO_SUFFIXES, AudioFile, comment, decode, find_audio, read
 from vcae.audio.recording import Recording, Source, beginning
 from vcae.audio.resampler import Resampler, resample, resampled
+from vcae.audio.watermarking import Detection, detect, watermark, watermarked
 from vcae.audio.waveform import Audio, write
 from vcae.audio.writer import WRITABLE, Encoding, encoding_of, write_blocks, write_encoded
 from vcae.errors import AudioError, AudioWarning, PartialWarning
@@ -23,6 +24,7 @@ __all__ = [
     "AudioError",
     "AudioFile",
     "AudioWarning",
+    "Detection",
     "Encoding",
     "HighPass",
     "Mix",
@@ -36,6 +38,7 @@ __all__ = [
     "concatenate",
     "cut",
     "decode",
+    "detect",
     "encoding_of",
     "find_audio",
     "gain_to",
@@ -46,6 +49,8 @@ __all__ = [
     "resample",
     "resampled",
     "speech_seconds",
+    "watermark",
+    "watermarked",
     "write",
     "write_blocks",
     "write_encoded",

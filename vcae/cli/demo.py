@@ -13,6 +13,7 @@ def demo(
     port: int = 7860,
     auth: str | None = None,
     share: bool = False,
+    watermark: bool = True,
     model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
@@ -23,6 +24,7 @@ def demo(
         port: port to listen at
         auth: NAME:PASSWORD that visitors must enter
         share: create a public link, through the servers of Gradio
+        watermark: do not mark converted recordings with the inaudible watermark that `vcae detect` finds
     """
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
@@ -41,4 +43,4 @@ def demo(
     app = importlib.import_module("vcae.demo.app" if installed else "demo.app")
     converter = load_converter(model, device)
     live = load_converter("live", device) if model == "studio" else converter
-    app.serve(converter, live, host, port, (name, password) if auth else None, share)
+    app.serve(converter, live, host, port, (name, password) if auth else None, share, watermark)

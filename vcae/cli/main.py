@@ -18,6 +18,7 @@ from vcae.cli.console import err, notices, printable, stdout
 from vcae.cli.convert import convert, reconstruct
 from vcae.cli.corpora import download, shard
 from vcae.cli.demo import demo
+from vcae.cli.detect import detect
 from vcae.cli.doctor import doctor
 from vcae.cli.evaluate import bench, evaluate, probe, trials
 from vcae.cli.export import export
@@ -42,6 +43,7 @@ COMMANDS = (
     revoice,
     embed,
     similarity,
+    detect,
     transcribe,
     speak,
     pack,

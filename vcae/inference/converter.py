@@ -24,6 +24,7 @@ from vcae.audio import (
     concatenate,
     cut,
     find_audio,
+    watermarked,
     write_encoded,
 )
 from vcae.errors import VcaeError
@@ -134,15 +135,21 @@ class Converter:
         return fingerprint(self.autoencoder.decoder)
 
     def convert(
-        self, source: Source, voice: Reference, pitch_shift: float = 0.0, strength: float = 1.0
+        self,
+        source: Source,
+        voice: Reference,
+        pitch_shift: float = 0.0,
+        strength: float = 1.0,
+        watermark: bool = False,
     ) -> Audio:
         """Convert a recording into another voice; the result has the length and the level of the source.
 
         pitch_shift: semitones in addition to the move to the target's F0 range, within MAX_SHIFT. strength:
-        from 0, the voice of the source speaker, to 1, the target voice. Raises AudioError for the source,
-        VoiceError for the voice and VcaeError for options out of range.
+        from 0, the voice of the source speaker, to 1, the target voice. watermark: mark the result, as
+        `vcae.watermark` does. Raises AudioError for the source, VoiceError for the voice and VcaeError for
+        options out of range.
         """
-        samples = concatenate(self.convert_blocks(source, voice, pitch_shift, strength))
+        samples = concatenate(self.convert_blocks(source, voice, pitch_shift, strength, watermark=watermark))
         return Audio(samples, self.sample_rate, self.comment("converted"))
 
     def convert_blocks(
@@ -152,6 +159,7 @@ class Converter:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
         progress: Progress | None = None,
+        watermark: bool = False,
     ) -> Iterator[Samples]:
         """Yield the samples that `convert` returns, block by block; memory does not grow with the source.
 
@@ -163,7 +171,8 @@ class Converter:
         recording = self._recording(source, progress)
         analysis = _Analysis()
         yield from self._analyse(recording, analysis)
-        yield from self._stream_recording(recording, target, analysis.voice, pitch_shift, strength)
+        blocks = self._stream_recording(recording, target, analysis.voice, pitch_shift, strength)
+        yield from watermarked(blocks, self.sample_rate) if watermark else blocks
 
     def convert_file(
         self,
@@ -173,13 +182,14 @@ class Converter:
         pitch_shift: float = 0.0,
         strength: float = 1.0,
         progress: Progress | None = None,
+        watermark: bool = False,
         **encoding: Unpack[Encoding],
     ) -> None:
         """Convert to a file, block by block; memory does not grow with the source.
 
         Raises OutputError and the errors of `convert`.
         """
-        blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress)
+        blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress, watermark)
         write_encoded(out, blocks, self.sample_rate, self.comment("converted"), **encoding)
 
     def reconstruct(self, source: Source) -> Audio:
