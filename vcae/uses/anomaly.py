@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vcae.audio import Recording, Samples, Source, cut, gain_to
-from vcae.audio.measures import clipped_share, hum
+from vcae.audio.measures import hum
 from vcae.errors import AudioError, VcaeError
 from vcae.files import TensorFileError, load_tensors, save_tensors
 from vcae.inference.checkpoint import BUNDLED, FORMAT, CheckpointError, fingerprint
@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float64]
 
 DENSE = ("reconstruction", "code", "prosody", "end")
 """What has a density of normal speech."""
-SAMPLED = {"clipping": 1.0, "gaps": 3.0, "hum": 3.0}
+SAMPLED = {"clipping": 0.1, "gaps": 3.0, "hum": 3.0}
 """What is measured in the samples as one number, in nepers or dB, and the least spread of it."""
 PARTS = (*DENSE, *SAMPLED)
 """What is compared with normal speech; of all but `end`, by second, too."""
@@ -261,12 +261,12 @@ class Detector:
 
 
 def _of_file(part: str, profile: Profile) -> Array:
-    """One row for a recording: the mean over its seconds; of gaps the maximum, of hum the median."""
+    """One row for a recording: the mean over its seconds; of gaps the maximum, of SAMPLED else the median."""
     rows = profile.parts[part]
     if part == "gaps":
         row: Array = rows.max(0)
     else:
-        row = np.median(rows, axis=0) if part == "hum" else rows.mean(0)
+        row = np.median(rows, axis=0) if part in SAMPLED else rows.mean(0)
     return row
 
 
@@ -441,10 +441,14 @@ def _add_row(rows: dict[str, list[Array]], parts: Sequence[Tensor], stride: int)
 
 
 def _add_samples(rows: dict[str, list[Array]], x: Samples, rate: int) -> None:
-    """Add what the mel does not show of a second of samples (N,)."""
+    """Add what the mel does not show of a second of samples (N,).
+
+    Clipping: logarithm of the 99th percentile of the magnitudes over the peak, 0 where peaks are cut off.
+    """
     x = np.pad(x, (0, max(0, rate - len(x))))
-    share = clipped_share(x) if x.any() else 0.0
-    rows["clipping"].append(np.array([np.log(share + 1e-5)]))
+    sizes = np.sort(np.abs(x)) + 1e-6
+    # The high-pass filter has bent flat peaks, which therefore are not looked for.
+    rows["clipping"].append(np.array([np.log(sizes[int(0.99 * len(x))] / sizes[-1])]))
     rows["gaps"].append(np.array([max(_gap(x, rate // 200, 4), _gap(x, rate // 100, 3))]))
     rows["hum"].append(np.array([hum(x, rate)]))
 
