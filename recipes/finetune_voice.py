@@ -49,6 +49,9 @@ class Recipe:
     """studio or live, which are bundled, or a folder that training wrote."""
     others: Path = SAMPLE_VOICES
     """A folder of recordings of other people, each of one speaker, who are converted during the tuning."""
+    kept: float = 0.5
+    """Share of the changes that the voice holds, 0 to 1. On the first person, half of them came as near as all,
+    and sounded more natural."""
     run: Path | None = None
     """Folder of checkpoint and curves; default: runs/ and the name of the voice."""
     stage: VoiceStageConfig = field(default_factory=VoiceStageConfig)
@@ -74,6 +77,8 @@ class Recipe:
 def main(recipe: Recipe) -> None:
     """Compute the voice, tune it, and write it. Raises VcaeError."""
     check_output(recipe.out, [".voice"])
+    if not 0 <= recipe.kept <= 1:
+        raise VcaeError(f"--kept is a share from 0 to 1, not {recipe.kept}")
     torch.manual_seed(0)
     converter = vcae.load(recipe.model)
     model = load_autoencoder(model_files(recipe.model).autoencoder)
@@ -96,7 +101,7 @@ def main(recipe: Recipe) -> None:
     folder = recipe.run or Path("runs") / recipe.out.stem
     Trainer(stages[0], folder, recipe.training, stages[1]).run()
     tuned = load(folder / "voice.safetensors", VoiceAdapter, VoiceAdapterConfig)
-    adapter = Adapter(*(x.detach() for x in tuned()))
+    adapter = Adapter.sum([Adapter(*(x.detach() for x in tuned()))], [recipe.kept])
     replace(voice, adapter=adapter, tuned_for=converter.decoder).save(recipe.out)
 
 
