@@ -50,8 +50,8 @@ class Recipe:
     others: Path = SAMPLE_VOICES
     """A folder of recordings of other people, each of one speaker, who are converted during the tuning."""
     kept: float = 0.5
-    """Share of the changes that the voice holds, 0 to 1. On the first person, half of them came as near as all,
-    and sounded more natural."""
+    """Share of the changes that the voice holds, 0 to 1. On the first person, half came as near as all, and
+    sounded more natural."""
     run: Path | None = None
     """Folder of checkpoint and curves; default: runs/ and the name of the voice."""
     stage: VoiceStageConfig = field(default_factory=VoiceStageConfig)
