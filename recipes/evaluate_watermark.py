@@ -41,11 +41,11 @@ class Options:
 
     corpora: Path
     """Folder of unpacked corpora, librispeech among them."""
-    conversions: int = 100
+    conversions: int = 60
     """Recordings that are converted and marked."""
-    natural: int = 300
+    natural: int = 150
     """Natural recordings of each corpus, at most."""
-    judged: int = 40
+    judged: int = 30
     """Conversions whose quality is judged with the mark and without."""
     out: Path = Path(__file__).parent / "WATERMARK.md"
 

@@ -32,7 +32,7 @@ class Options:
         *("kathleen", "nathalie", "kerstin"),
     )
     """Corpora of adults with licences that admit bundled weights."""
-    recordings: int = 2
+    recordings: int = 1
     """Recordings of each speaker, drawn at random."""
     components: int = 40
     """Principal components that are kept."""

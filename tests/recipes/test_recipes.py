@@ -364,7 +364,7 @@ def test_ci_runs_the_second_command_of_the_readme():
 def test_every_command_in_the_readme_exists():
     names = {shlex.split(line)[1] for line in blocks() if line.startswith("vcae ")}
     of_users = {"convert", "voice", "mix", "embed", "reconstruct", "info", "stream", "transcribe", "speak"}
-    of_users |= {"anomaly", "similarity", "denoise"}
+    of_users |= {"anomaly", "denoise", "detect", "pack", "similarity"}
     assert names == of_users | {"trials", "evaluate", "probe", "export", "download", "doctor"}
     for path in re.findall(r"recipes/\w+\.py", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert (ROOT / path).is_file()

@@ -9,6 +9,7 @@ under the secret: who has both gets the same voice again, and nobody else can te
 """
 
 import hmac
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ FAR = 0.45
 """Cosine of speaker codes that an invented voice stays below to everybody."""
 MOST_DRAWS = 10_000
 _OWN, _OWN_SECONDS = 3, 60.0  # recordings of a speaker, and seconds of each, that tell the own voice
+_F0_STD = 0.08, 0.5  # limits of the standard deviation of log-F0, those of nearly all people
 _F0_FRAMES = 1_000.0  # of an invented voice: a voiced speech of ten seconds
 
 
@@ -114,8 +116,9 @@ class Population:
             half = {name: tensors[name].float() for name in _HALF}
             return cls(**half, people=people, tokens=(rows, columns), made_by=about["made_by"])
         except (TensorFileError, KeyError, TypeError, ValueError) as error:
+            reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise CheckpointError(
-                f"{path}: not a model of voices ({error}); make one by recipes/population.py"
+                f"{path}: not a model of voices ({reason}); make one by recipes/population.py"
             ) from error
 
     def draw(self, numbers: Iterator[float]) -> Voice:
@@ -127,8 +130,9 @@ class Population:
         rows, columns = self.tokens
         embedding, tokens, f0 = x.split([self.people.shape[1], rows * columns, 2])
         mean, log_std = f0.tolist()
+        std = min(max(math.exp(log_std), _F0_STD[0]), _F0_STD[1])
         # F0 statistics count the prior.
-        statistics = F0Statistics.around(mean, 2.718281828**log_std, _F0_FRAMES + PRIOR.frames) - PRIOR
+        statistics = F0Statistics.around(mean, std, _F0_FRAMES + PRIOR.frames) - PRIOR
         return Voice(F.normalize(embedding, dim=0), tokens.reshape(rows, columns), statistics, self.made_by)
 
 
@@ -137,7 +141,7 @@ _HALF = ("mean", "scale", "components", "shares", "centres", "factors")
 
 def vector(voice: Voice) -> Tensor:
     """A voice as a vector: speaker code, timbre tokens, mean and log of the deviation of log-F0. (V,)"""
-    f0 = torch.tensor([voice.f0.mean, voice.f0.std])
+    f0 = torch.tensor([voice.f0.mean, voice.f0.std], dtype=torch.float32)
     return torch.cat([voice.embedding, voice.tokens.reshape(-1), f0[:1], f0[1:].log()])
 
 
