@@ -63,7 +63,8 @@ def main(options: Options) -> None:
                 continue
         if not UNFIT & {*voice.doubts}:
             voices.append(voice)
-    Population.of(voices, options.components).save(options.out)
+    data = f"{options.recordings} recordings of each of {len(voices)} speakers of public corpora"
+    Population.of(voices, options.components).save(options.out, {"stage": "population", "data": data})
     print(f"{len(voices)} of {len(found)} speakers; {options.out.stat().st_size} bytes")
 
 

@@ -383,7 +383,10 @@ def test_info_describes_weights(vcae_, weights):
             [],
             [
                 f"{name}.safetensors"
-                for name in ("live", "normal", "phones", "restorer", "speaker", "studio", "vocoder")
+                for name in (
+                    *("live", "normal", "phones", "population", "restorer", "speaker", "studio"),
+                    *("units-prosody", "units", "vocoder"),
+                )
             ],
         ),
         (["live"], ["live.safetensors", "vocoder.safetensors", "speaker.safetensors"]),

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from vcae.audio import Source, beginning
 from vcae.errors import AudioError, VcaeError
 from vcae.files import TensorFileError, load_tensors, save_tensors
-from vcae.inference.checkpoint import BUNDLED, CheckpointError
+from vcae.inference.checkpoint import BUNDLED, FORMAT, CheckpointError
 from vcae.inference.converter import Converter
 from vcae.inference.voice import Voice
 from vcae.model.prosody import PRIOR, F0Statistics
@@ -100,11 +100,16 @@ class Population:
             voices[0].made_by,
         )
 
-    def save(self, path: Path) -> None:
-        """Write a safetensors file; speaker codes have a precision of 8 bits. Raises OutputError."""
+    def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
+        """Write a safetensors file; speaker codes have a precision of 8 bits. notes: on the data.
+
+        Raises OutputError.
+        """
         tensors = {name: getattr(self, name).half() for name in _HALF}
         tensors["people"] = (127 * self.people / self.people.abs().amax(1, keepdim=True)).round().char()
-        save_tensors(path, tensors, {"tokens": self.tokens, "made_by": self.made_by})
+        config = {"tokens": self.tokens, "made_by": self.made_by}
+        about = {"format": FORMAT, "kind": type(self).__name__, "config": config, "notes": notes or {}}
+        save_tensors(path, tensors, about)
 
     @classmethod
     def load(cls, path: Path = POPULATION) -> "Population":
@@ -112,9 +117,10 @@ class Population:
         try:
             tensors, about = load_tensors(path)
             people = F.normalize(tensors["people"].float(), dim=1)
-            rows, columns = about["tokens"]
+            config = about["config"]
+            rows, columns = config["tokens"]
             half = {name: tensors[name].float() for name in _HALF}
-            return cls(**half, people=people, tokens=(rows, columns), made_by=about["made_by"])
+            return cls(**half, people=people, tokens=(rows, columns), made_by=config["made_by"])
         except (TensorFileError, KeyError, TypeError, ValueError) as error:
             reason = error.reason if isinstance(error, TensorFileError) else "it holds other tensors"
             raise CheckpointError(

@@ -194,12 +194,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: {error.reason}; name a bundled model, {models}, or a folder that training wrote"
         ) from error
-    if not isinstance(about.get("config"), dict) or not isinstance(about["config"].get("mel"), dict):
+    if not isinstance(about.get("config"), dict):
         raise CheckpointError(
             f"{path}: holds a {about.get('kind')} without a configuration; name a file that training wrote"
         )
     if about.get("format", 0) not in (0, FORMAT):
         raise CheckpointError(f"{path}: was written by a newer version of vcae; upgrade vcae to read it")
-    if about.get("format", 0) == 0:
-        about["config"]["mel"].pop("centred", None)  # an option of format 0 for mels that cannot stream
+    mel = about["config"].get("mel")
+    if about.get("format", 0) == 0 and isinstance(mel, dict):
+        mel.pop("centred", None)  # an option of format 0 for mels that cannot stream
     return tensors, {"notes": {}} | about
