@@ -29,7 +29,7 @@ HELP = f"""
 <p class="hint">The phones are those of CMUdict (ARPAbet), separated by spaces; SIL is a pause. A phone can
 be renamed, removed or inserted; one that is inserted lasts {1000 * INSERTED:g} ms. About a third of the
 phones is read wrongly, and a change is not always heard.</p>
-<details><summary>All phones</summary><p class="hint">{" ".join(PHONES)}</p></details>
+<details><summary>All phones</summary><p class="hint" translate="no">{" ".join(PHONES)}</p></details>
 """
 CAPTION = """
 Time goes from left to right, low tones are at the bottom, brighter is louder. Below the first row are the

@@ -80,7 +80,7 @@ def _names(row: Row, longest: float) -> str:
         f'<span style="left: {100 * (start + end) / 2 / longest:.2f}%">{html.escape(name)}</span>'
         for start, end, name in row.names
     )
-    return f'<div class="names">{spans}</div>'
+    return f'<div class="names" translate="no">{spans}</div>'
 
 
 def heat(values: Array, seconds: float, low: float, high: float) -> str:

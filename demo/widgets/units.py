@@ -4,7 +4,6 @@ import colorsys
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2, vq
 
 from vcae import Converter
 
@@ -23,6 +22,8 @@ class Units:
     """
 
     def __init__(self, converter: Converter) -> None:
+        from scipy.cluster.vq import kmeans2  # not above, since it delays the start of the page
+
         frames = np.hstack([converter.content(sample.path).z.numpy() for sample in SAMPLES.values()]).T
         self.centres, _ = kmeans2(frames, KINDS, minit="++", seed=0)
         centres = self.centres - self.centres.mean(0)
@@ -34,6 +35,8 @@ class Units:
 
     def paint(self, content: Array) -> NDArray[np.float64]:
         """Colours of content (D, T): (1, T, 3), grey where it is zero."""
+        from scipy.cluster.vq import vq
+
         colours = self.colours[vq(content.T, self.centres)[0]]
         colours[~content.any(axis=0)] = GREY
         return colours[None]
