@@ -162,7 +162,9 @@ def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
     names = ("train", "validation", "content", "start", "codebook", "phones", "speakers", "front_ends")
     settings: dict[str, Any] = {"name": "decoder", **{name: getattr(recipe, name) for name in names}}
-    started_from = phases_of(recipe.start) + (phases_of(recipe.content) if recipe.content else [])
+    started_from = phases_of(recipe.start)
+    if recipe.content:  # it may have begun with the same phases
+        started_from += [phase for phase in phases_of(recipe.content) if phase not in started_from]
     return Run(settings, started_from, recipe.teachers)
 
 
