@@ -607,8 +607,8 @@ are learners of English. Utterances: {counts}.
 {rates}
 
 (a) A network of two ConvNeXt blocks reads the code, trained on {hours:.1f} hours of {people} speakers with
-frame labels from forced alignment, and from a classifier of Whisper features where there is no text. A
-Viterbi search with the transitions of these labels finds the sequence. `vcae transcribe` does this.
+frame labels from forced alignment, where there is text. A Viterbi search with the transitions of these
+labels finds the sequence. `vcae transcribe` does this.
 
 (b) The code is cut where it changes fastest; a convolution maps the mean of each segment to a one-hot
 phone; a discriminator compares their sequence with that of sentences that nobody reads in this speech, as

@@ -294,20 +294,32 @@ def fit(
     every, second = range(len(profiles)), set(names[1::2])
     first_half = [k for k in every if speakers[k] not in second]
     detector = Detector(converter, _fit(profiles, collections, first_half), {}, np.zeros(1))
-    others = [profiles[k] for k in every if speakers[k] in second]
-    detector.scales = _scales(detector, others) | _speaker_scales(profiles, speakers)
+    rest = [k for k in every if speakers[k] in second]
+    others, places = [profiles[k] for k in rest], [collections[k] for k in rest]
+    detector.scales = _scales(detector, others, places) | _speaker_scales(profiles, speakers)
     totals = np.array([detector.score(profile).total for profile in others])
     return Detector(converter, _fit(profiles, collections, every), detector.scales, totals)
 
 
-def _scales(detector: Detector, profiles: Sequence[Profile]) -> dict[str, tuple[float, float]]:
-    found: dict[str, list[float]] = defaultdict(list)
-    for profile in profiles:
+def _scales(
+    detector: Detector, profiles: Sequence[Profile], collections: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Scales of densities over all; of what is SAMPLED, 1 is usual in the collection that has the most of it.
+
+    There are collections of home recordings, in which a hum is normal.
+    """
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for profile, collection in zip(profiles, collections, strict=True):
         for name, each in detector._deviations(profile).items():
-            found[name] += each.tolist()
-    return {
-        name: scale_of(np.array(each), SAMPLED.get(name.split("/")[0], 0.05)) for name, each in found.items()
-    }
+            found[name][collection] += each.tolist()
+    scales = {}
+    for name, groups in found.items():
+        least = SAMPLED.get(name.split("/")[0])
+        median, high = scale_of(np.concatenate(list(groups.values())), least or 0.05)
+        if least is not None:
+            high = max(high, *(float(np.quantile(group, 0.9)) for group in groups.values()))
+        scales[name] = median, high
+    return scales
 
 
 def _speaker_scales(profiles: Sequence[Profile], speakers: Sequence[str]) -> dict[str, tuple[float, float]]:
