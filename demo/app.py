@@ -37,7 +37,7 @@ texts of the page; `{name}` in them stands for what differs from case to case.""
 FRAMES = "'self' https://huggingface.co" if "SPACE_ID" in os.environ else "'self'"
 """Pages that may show this one in a frame; a Hugging Face Space is one."""
 WAITING = 32  # users in the queue; others are asked to try again later
-MARKED = " Results carry an inaudible mark that says that they are converted; live speech does not."
+MARKED = "Results carry an inaudible mark that says that they are converted; live speech does not."
 REMEMBERED = ["voice", "second", "share", "pitch", "strength"]
 """Controls whose last value the browser keeps, by their roles."""
 
@@ -48,7 +48,7 @@ def page(studio: Studio) -> gr.Blocks:
         gr.HTML(
             "<header class='head'><h1>Say it in another voice</h1>"
             "<p>Recordings are converted on the computer that runs this page, sent nowhere else, "
-            f"and deleted within an hour.{MARKED if studio.watermark else ''}</p>"
+            f"and deleted within an hour.</p>{f'<p>{MARKED}</p>' if studio.watermark else ''}"
             "</header><div id='on-air' role='status' hidden></div>"
         )
         studio.kept, studio.own = gr.JSON(visible=False), gr.JSON(visible=False)

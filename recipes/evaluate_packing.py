@@ -126,7 +126,7 @@ def evaluate(options: Options) -> str:
     if not clean:
         raise VcaeError(f"{options.corpora}: holds no readers of test-other; unpack librispeech there")
     codecs: dict[str, Codec] = {
-        "natural": lambda audio: Coded(audio, 2 * len(audio.samples)),
+        "PCM, 16 bits": lambda audio: Coded(audio, 2 * len(audio.samples)),
         "vcae pack": packed_by(packer),
         "Opus": opus,
     }

@@ -65,10 +65,10 @@ def test_phones_cover_a_recording_of_any_length(transcriber, speech, samples):
 
 
 def test_a_sentence_is_read(bundled):
-    """A third of the phones may be wrong; three quarters are, if they are drawn at random."""
+    """Two fifths of the phones may be wrong; three quarters are, if they are drawn at random."""
     wanted = SENTENCE.split()
     found = names(bundled.transcribe(WOMAN))
-    assert distance(found[: len(wanted)], wanted) < len(wanted) / 3
+    assert distance(found[: len(wanted)], wanted) < 0.4 * len(wanted)
 
 
 def test_pieces_of_a_long_recording_are_read_as_one(bundled):
