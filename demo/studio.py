@@ -177,16 +177,21 @@ def sentences(texts: Sequence[str]) -> str:
 
 def short_recording(longest: float) -> gr.Audio:
     """A recording, at first a sample, of which so many seconds are used."""
-    recording = gr.Audio(
-        str(SAMPLES["Woman 1"].path),
+    return record_or_upload("Woman 1", f"The first {longest:g} seconds are used.")
+
+
+def record_or_upload(sample: str, hint: str) -> gr.Audio:
+    """A recording, at first a sample, with a hint below it. sample: a name of SAMPLES."""
+    component = gr.Audio(
+        str(SAMPLES[sample].path),
         label="Record, drop a file, or keep this one",
         sources=["upload", "microphone"],
         type="filepath",
         buttons=[],
         editable=False,
     )
-    gr.HTML(f"<p class='hint'>The first {longest:g} seconds are used.</p>")
-    return recording
+    gr.HTML(f"<p class='hint'>{hint}</p>")
+    return component
 
 
 def status_line(text: Any) -> gr.HTML:

@@ -147,9 +147,7 @@ def measure(
     """The cells of a model's row, and the statistics of its units if it has any."""
     bottleneck = converter.autoencoder.bottleneck
     data = extract_codes(readers, converter, track=track)
-    units = (
-        unit_statistics(data.utterances, round(2**bottleneck.bits_per_frame)) if bottleneck.discrete else None
-    )
+    units = unit_statistics(data.utterances, bottleneck.size) if bottleneck.discrete else None
     leakage = train_probes(data).speaker_linear.leakage
     system = Systems(converter).vcae
     evaluation = evaluate(trials, {"vcae": system}, out, metrics, track=track)

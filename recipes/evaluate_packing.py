@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -24,7 +23,7 @@ import numpy as np
 import tyro
 
 import vcae
-from vcae.audio import Audio, Samples, concatenate, read, resample
+from vcae.audio import Audio, Samples, concatenate, resample
 from vcae.cli import console
 from vcae.errors import VcaeError
 from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
@@ -119,10 +118,7 @@ def evaluate(options: Options) -> str:
     """The table. Raises VcaeError."""
     packer = Packer(vcae.load(options.model))
     found = evaluate_bundled.utterances_of("test-other", evaluate_bundled.Options(options.corpora))
-    clean: list[tuple[str, Audio]] = []
-    for speaker in sorted({u.speaker for u in found}):
-        recordings = ((u.id, read(u.path, RATE)) for u in found if u.speaker == speaker)
-        clean += islice((each for each in recordings if 3 <= each[1].duration <= 10), options.recordings)
+    clean = list(evaluate_restoration.recordings_of(found, options.recordings).items())
     if not clean:
         raise VcaeError(f"{options.corpora}: holds no readers of test-other; unpack librispeech there")
     codecs: dict[str, Codec] = {

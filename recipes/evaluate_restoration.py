@@ -7,7 +7,7 @@ that training leaves out (`recipes/restore.py`) are the noise. `pip install '.[e
 metrics and the denoisers to compare with; rows and columns of packages that are missing are left out.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
@@ -25,6 +25,7 @@ from restore import HELD_OUT_NOISE
 from vcae.audio import Audio, Samples, read, resample
 from vcae.cli import console
 from vcae.corpora.layouts import esc10, read_corpora
+from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
 from vcae.evaluation.metrics.base import Features, Metric, MetricError, Score
 from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
@@ -263,6 +264,16 @@ def systems(task: str, restorer: restore.SpeechRestorer) -> dict[str, System]:
     return {"input": upsampled, "vcae": ours(), "vcae, mean F0 given": known_pitch}
 
 
+def recordings_of(utterances: Sequence[Utterance], each: int) -> dict[str, Audio]:
+    """The first so many recordings of a fitting length of each speaker, by speaker and id."""
+    found: dict[str, Audio] = {}
+    for speaker in sorted({u.speaker for u in utterances}):
+        recordings = ((u.id, read(u.path, RATE)) for u in utterances if u.speaker == speaker)
+        fit = ((name, audio) for name, audio in recordings if SECONDS[0] <= audio.duration <= SECONDS[1])
+        found |= {f"{speaker}/{name}": audio for name, audio in islice(fit, each)}
+    return found
+
+
 def evaluate(options: Options) -> dict[str, str]:
     """A table for each task. Raises VcaeError."""
     restorer = restore.load(options.model)
@@ -272,11 +283,7 @@ def evaluate(options: Options) -> dict[str, str]:
         if u.held_out == options.set
     ]
     speakers = sorted({u.speaker for u in found})
-    clean: dict[str, Audio] = {}
-    for speaker in speakers:
-        recordings = ((u.id, read(u.path, RATE)) for u in found if u.speaker == speaker)
-        fit = ((name, audio) for name, audio in recordings if SECONDS[0] <= audio.duration <= SECONDS[1])
-        clean |= {f"{speaker}/{name}": audio for name, audio in islice(fit, options.recordings)}
+    clean = recordings_of(found, options.recordings)
     if not clean:
         raise VcaeError(f"{options.corpora}: holds no speech of the {options.set} set; unpack it there")
     noises = [

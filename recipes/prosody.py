@@ -9,6 +9,7 @@ written beside the model: into a folder that training wrote, or into the package
 are enough.
 """
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 import tyro
 
 from vcae.cli.console import in_one_line
-from vcae.inference.checkpoint import fingerprint, load, load_autoencoder, model_files, save
+from vcae.inference.checkpoint import fingerprint, load_autoencoder, model_files
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.prosody import ProsodyPredictor, ProsodyPredictorConfig
 from vcae.training.config import ProsodyPredictorStageConfig, SamplerConfig, TrainConfig
@@ -74,10 +75,8 @@ def main(recipe: Recipe) -> None:
     trainer = Trainer(stages[0], recipe.out, recipe.training, stages[1], Run(settings, started_from))
     result = trainer.run()
     append_row(recipe.runs, "prosody", trainer, result)
-    product = recipe.out / "prosody.safetensors"
     if result.finished:
-        notes = {"phases": phases_of(product)}
-        save(files.prosody, load(product, ProsodyPredictor, ProsodyPredictorConfig), notes)
+        shutil.copyfile(recipe.out / "prosody.safetensors", files.prosody)
 
 
 def sizes(recipe: Recipe, autoencoder: Autoencoder) -> ProsodyPredictorConfig:

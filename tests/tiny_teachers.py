@@ -1,11 +1,13 @@
 """Teachers of random weights and small banks, for the recipes that use teachers."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from banks import PITCHES, hum_bank
 from safetensors.torch import save_file
 
+from vcae.training.config import CodebookConfig, PhoneClassifierConfig, SpeakerLabelsConfig
 from vcae.training.teachers import CamPlusPlus, WhisperEncoder
 from vcae.training.teachers.whisper import WhisperConfig
 
@@ -38,6 +40,21 @@ def write_teachers(folder: Path, positions: int = 60) -> tuple[Path, Path]:
     )
     save_file(CamPlusPlus().state_dict(), folder / "campplus.safetensors")
     return folder / "whisper.safetensors", folder / "campplus.safetensors"
+
+
+def taught(folder: Path) -> dict[str, Any]:
+    """What the recipes share that learn from teachers: tiny ones, banks, and settings to match."""
+    whisper, campplus = write_teachers(folder)
+    train, validation = write_banks(folder)
+    return {
+        "train": train,
+        "validation": validation,
+        "whisper": (whisper,),
+        "campplus": campplus,
+        "codebook": CodebookConfig(layer=1, clusters=6, components=3),
+        "phones": PhoneClassifierConfig(width=8, steps=2, batch_size=8),
+        "speakers": SpeakerLabelsConfig(crops=1, seconds=0.5),
+    }
 
 
 def write_banks(folder: Path) -> tuple[Path, Path]:

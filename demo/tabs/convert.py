@@ -18,6 +18,7 @@ from ..studio import (
     Studio,
     heading,
     named,
+    record_or_upload,
     sentences,
     status_line,
     title,
@@ -78,15 +79,9 @@ def tab(studio: Studio) -> None:
         with gr.Row():
             with gr.Column(min_width=300):
                 heading(1, "What is said")
-                source = gr.Audio(
-                    str(SAMPLES[first.source].path),
-                    label="Record, drop a file, or keep this one",
-                    sources=["upload", "microphone"],
-                    type="filepath",
-                    buttons=[],
-                    editable=False,
+                source = record_or_upload(
+                    first.source, f"At most {MAX_SOURCE / 60:g} minutes and {MAX_UPLOAD} MB."
                 )
-                gr.HTML(f"<p class='hint'>At most {MAX_SOURCE / 60:g} minutes and {MAX_UPLOAD} MB.</p>")
             with gr.Column(min_width=300):
                 heading(2, "Who says it")
                 voice = picker(studio, first.voice)

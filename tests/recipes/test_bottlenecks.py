@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FSQ, TINY, save_weights, seeded
-from tiny_teachers import write_banks, write_teachers
+from tiny_teachers import taught, write_banks
 
 import vcae
 from vcae.inference.checkpoint import save
@@ -15,10 +15,7 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.bottleneck import BOTTLENECKS
 from vcae.model.prosody import ProsodyPredictorConfig
 from vcae.training.config import (
-    CodebookConfig,
-    PhoneClassifierConfig,
     SamplerConfig,
-    SpeakerLabelsConfig,
     TrainConfig,
 )
 
@@ -44,23 +41,15 @@ def test_all_kinds_have_about_the_same_rate():
 
 
 def test_a_code_is_trained_and_decoded_by_the_decoder_it_starts_from(tmp_path):
-    whisper, campplus = write_teachers(tmp_path)
-    train, validation = write_banks(tmp_path)
     start = tmp_path / "start.safetensors"
     autoencoder = seeded(Autoencoder, dataclasses.replace(TINY, delay=24))
     save(start, autoencoder)
     recipe = bottlenecks.Recipe(
-        train=train,
-        validation=validation,
-        whisper=(whisper,),
-        campplus=campplus,
+        **taught(tmp_path),
         start=start,
         out=tmp_path / "out",
         runs=None,
         kinds=("fsq",),
-        codebook=CodebookConfig(layer=1, clusters=6, components=3),
-        phones=PhoneClassifierConfig(width=8, steps=2, batch_size=8),
-        speakers=SpeakerLabelsConfig(crops=1, seconds=0.5),
         sampler=dataclasses.replace(SHORT, seconds=0.6),
         training=FEW,
     )

@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, seeded
-from tiny_teachers import write_banks, write_teachers
+from tiny_teachers import taught
 
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import load, load_autoencoder, save
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.config import (
     CodebookConfig,
-    PhoneClassifierConfig,
     SamplerConfig,
-    SpeakerLabelsConfig,
     TrainConfig,
 )
 from vcae.training.run import phases_of
@@ -36,18 +34,10 @@ def on_the_cpu(monkeypatch):
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> content.Recipe:
-    whisper, campplus = write_teachers(tmp_path)
-    train, validation = write_banks(tmp_path)
     return content.Recipe(
-        train=train,
-        validation=validation,
-        whisper=(whisper,),
-        campplus=campplus,
+        **taught(tmp_path),
         out=tmp_path / "out",
         runs=tmp_path / "runs.tsv",
-        codebook=CodebookConfig(layer=1, clusters=6, components=3),
-        phones=PhoneClassifierConfig(width=8, steps=2, batch_size=8),
-        speakers=SpeakerLabelsConfig(crops=1, seconds=0.5),
         student=SMALL,
         sampler=SamplerConfig(4, 0.4, 0.04, speeds=(1.0, 1.1), at_most=()),
         training=TrainConfig(steps=3, validate_steps=3, validate_batches=1),

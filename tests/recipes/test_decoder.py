@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, seeded
-from tiny_teachers import write_banks, write_teachers
+from tiny_teachers import taught
 
 from vcae.inference import checkpoint
 from vcae.inference.checkpoint import CheckpointError, load_autoencoder, save
 from vcae.model.autoencoder import Autoencoder
 from vcae.training.config import (
-    CodebookConfig,
     DecoderStageConfig,
     FrontEndFitConfig,
-    PhoneClassifierConfig,
     SamplerConfig,
-    SpeakerLabelsConfig,
     TrainConfig,
 )
 from vcae.training.run import phases_of
@@ -36,22 +33,14 @@ STUDENT = ContentStudentConfig(
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> decoder.Recipe:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    whisper, campplus = write_teachers(tmp_path)
-    train, validation = write_banks(tmp_path)
     save(tmp_path / "content.safetensors", seeded(ContentStudent, STUDENT))
     save(tmp_path / "start.safetensors", seeded(Autoencoder, TINY))
     return decoder.Recipe(
-        train=train,
-        validation=validation,
-        whisper=(whisper,),
-        campplus=campplus,
+        **taught(tmp_path),
         content=tmp_path / "content.safetensors",
         start=tmp_path / "start.safetensors",
         out=tmp_path / "out",
         runs=tmp_path / "runs.tsv",
-        codebook=CodebookConfig(layer=1, clusters=6, components=3),
-        phones=PhoneClassifierConfig(width=8, steps=2, batch_size=8),
-        speakers=SpeakerLabelsConfig(crops=1, seconds=0.5),
         front_ends=FrontEndFitConfig(steps=2),
         stage=DecoderStageConfig(
             discriminator_channels=4,

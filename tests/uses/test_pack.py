@@ -127,6 +127,15 @@ def test_without_a_voice_one_must_be_given(packer):
     assert len(concatenate(packer.unpack(bare, OTHER)))
 
 
+def test_a_recording_is_encoded_as_units_at_once(packer):
+    vc = packer.converter
+    units, codes = vc.encode(SOURCE, units=True), vc.encode(SOURCE)
+    assert torch.equal(units.content, vc.content(SOURCE).ids)
+    torch.testing.assert_close(units.prosody, codes.prosody)
+    with pytest.raises(ValueError, match="use the model units"):
+        converter_of(TINY).encode(SOURCE, units=True)
+
+
 def test_ids_are_spoken_without_prosody(packer, packed):
     vc = packer.converter
     ids = torch.from_numpy(packed.units[:40])

@@ -73,8 +73,9 @@ def load(model: str | Path | None = None, device: str = "cpu") -> "Converter":
 class Parts(NamedTuple):
     """The code of a recording: content, prosody and voice.
 
-    content: (D, T), the content code; frame t describes the samples from `Converter.step` * t on. prosody:
-    (3, P), log-F0, voicing and log-energy, with P / T mel frames per content frame. voice: of the speaker.
+    content: (D, T), the content code, or its ids (T,); frame t describes the samples from
+    `Converter.step` * t on. prosody: (3, P), log-F0, voicing and log-energy, with P / T mel frames per
+    content frame. voice: of the speaker.
     """
 
     content: Tensor
@@ -358,13 +359,19 @@ class Converter:
             yield Code(code.z[0, :, piece.code_frames].cpu(), ids, torch.zeros(()))
 
     @torch.inference_mode()
-    def encode(self, source: Source) -> Parts:
-        """Encode a recording into content, prosody and voice, the inputs of `decode`. Raises AudioError."""
+    def encode(self, source: Source, units: bool = False) -> Parts:
+        """Encode a recording into content, prosody and voice, the inputs of `decode`.
+
+        units: content as ids. Raises AudioError, and ValueError for units of a continuous code.
+        """
+        if units:
+            self._require_units()
         recording = self._recording(source)
         analysis = _Analysis(with_codes=True)
         for _ in self._analyse(recording, analysis):
             pass
-        return Parts(torch.cat(analysis.z, dim=-1), torch.cat(analysis.prosody, dim=-1), analysis.voice)
+        content = torch.cat(analysis.ids if units else analysis.z, dim=-1)
+        return Parts(content, torch.cat(analysis.prosody, dim=-1), analysis.voice)
 
     def decode(
         self,
@@ -437,13 +444,16 @@ class Converter:
         """Content (D, T), or ids (T,) looked up."""
         if content.ndim != 1:
             return content
+        self._require_units()
         bottleneck = self.autoencoder.bottleneck
-        if not bottleneck.discrete:
-            raise ValueError("the code of these weights is continuous and has no ids; use the model units")
-        size = round(2**bottleneck.bits_per_frame)
-        if content.is_floating_point() or not len(content) or not 0 <= content.min() <= content.max() < size:
-            raise ValueError(f"ids must be integers from 0 to {size - 1}, one or more")
+        last = bottleneck.size - 1
+        if content.is_floating_point() or not len(content) or not 0 <= content.min() <= content.max() <= last:
+            raise ValueError(f"ids must be integers from 0 to {last}, one or more")
         return bottleneck.decode(content[None].to(self.device))[0].cpu()
+
+    def _require_units(self) -> None:
+        if not self.autoencoder.bottleneck.discrete:
+            raise ValueError("the code of these weights is continuous and has no ids; use the model units")
 
     def _recording(self, source: Source, progress: Progress | None = None) -> Recording:
         return refuse_silence(Recording(source, self.sample_rate, progress))
@@ -504,6 +514,8 @@ class Converter:
             if analysis.with_codes:
                 code = self.autoencoder.bottleneck(self.autoencoder.content(piece.mel, cache))
                 analysis.z.append(code.z[0, :, piece.code_frames].cpu())
+                if code.ids is not None:
+                    analysis.ids.append(code.ids[0, piece.code_frames].cpu())
             mel = torch.cat([past, piece.mel[0].float().cpu()], dim=-1)  # with what precedes the piece
             analysis.change.append(change_of(mel)[past.shape[-1] :])
             if analysis.with_mel:
@@ -585,6 +597,7 @@ class _Analysis:
     with_codes: bool = False
     with_mel: bool = False
     z: list[Tensor] = field(default_factory=list)  # (D, T) each
+    ids: list[Tensor] = field(default_factory=list)  # (T,) each, of a discrete code
     mel: list[Tensor] = field(default_factory=list)  # (n_mels, P) each
     change: list[Tensor] = field(default_factory=list)  # (P,) each, `change_of` the mel
     prosody: list[Tensor] = field(default_factory=list)  # (3, P) each

@@ -43,7 +43,7 @@ class Voice:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of speaker code and F0 statistics, which outputs in this voice depend on."""
+        """Hash of all that outputs in this voice depend on."""
         digest = hashlib.sha256(repr(self.f0).encode())
         for part in (self.embedding, self.tokens, *(self.adapter or ())):
             digest.update(part.numpy().tobytes())

@@ -31,6 +31,11 @@ class Bottleneck(nn.Module):
     bits_per_frame: float
     discrete: bool = True
 
+    @property
+    def size(self) -> int:
+        """Number of ids of a discrete bottleneck, which are 0 to size - 1."""
+        return round(2**self.bits_per_frame)
+
     def decode(self, ids: Tensor) -> Tensor:
         """Look up the codes of ids: (B, T) -> (B, D, T). Raises ValueError for a continuous bottleneck."""
         raise ValueError(f"a {type(self).__name__} has no ids to decode; train with a discrete one")

@@ -4,7 +4,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -66,15 +65,13 @@ class Packer:
                 "packing needs a model with a discrete code and a prosody predictor; use --model units"
             )
         self.converter = converter
-        self.size = round(2**bottleneck.bits_per_frame)
-        self.bits = (self.size - 1).bit_length()
+        self.bits = (bottleneck.size - 1).bit_length()
         networks = converter.autoencoder
         self._weights = fingerprint(networks.content, bottleneck, networks.speaker)[:8].encode()
 
     def pack(self, source: Source, with_voice: bool = True) -> Packed:
         """Pack a recording. Raises AudioError."""
-        ids = cast(Tensor, self.converter.content(source).ids)  # the code is discrete
-        _, prosody, voice = self.converter.encode(source)
+        ids, prosody, voice = self.converter.encode(source, units=True)
         log_f0, voicing, energy = F.avg_pool1d(prosody[None], prosody.shape[-1] // len(ids))[0]  # (T,) each
         voiced = (voicing > 0.5).float()
         f0 = _mean((log_f0 - voice.f0.mean) * voiced) / _mean(voiced).clamp(min=1e-6)
@@ -146,7 +143,7 @@ class Packer:
             energy=_from_bits(energy, ENERGY_BITS, groups),
             voice=self._voice(voice) if has_voice else None,
         )
-        if packed.units.max() >= self.size:
+        if packed.units.max() >= self.converter.autoencoder.bottleneck.size:
             raise PackError(f"{path}: is damaged; copy it again, or pack the recording again")
         return packed
 
