@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from vcae import Audio, audio
+from vcae.inference.output import at_rate
 
 MPEG = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 """The sample rates of MP3; those of AAC begin with them."""
@@ -26,7 +27,8 @@ def write(path: Path, sound: Audio, rate: int) -> None:
     rates = RATES[path.suffix]
     if rates:
         rate = min((r for r in rates if r >= rate), default=max(rates))
-    sound = Audio(audio.resample(sound.samples, sound.sample_rate, rate), rate)
+    blocks = at_rate([sound.samples], sound.sample_rate, rate)
+    sound = Audio(audio.concatenate(blocks), rate)
     writer: Callable[[Path, Audio], None] = _write_aac if path.suffix == ".m4a" else audio.write
     writer(path, sound)
 

@@ -8,6 +8,7 @@ import gradio as gr
 import numpy as np
 
 from vcae import Audio, VcaeError, audio
+from vcae.inference.output import full_band
 from vcae.model.restorer import Task
 from vcae.uses import restore
 
@@ -48,7 +49,7 @@ element.addEventListener("click", (event) => {
 """
 HELP = """
 <p class="hint">This is a first version. It can help, and it can also harm: words may become less clear. The
-result has a bandwidth of 8 kHz.</p>
+result has a bandwidth of 8 kHz, that of dull sound one of 20 kHz.</p>
 """
 CAPTION = """
 Time goes from left to right, low tones are at the bottom, brighter is louder. The line is the pitch.
@@ -88,16 +89,20 @@ def tab(studio: Studio) -> None:
             before = studio.read(path)
             before = Audio(before.samples[: round(LONGEST * studio.rate)], studio.rate)
             with named(str(path)):
+                # At its own rate, which tells what it lacks.
+                heard = audio.read(str(path))
+                heard = Audio(heard.samples[: round(LONGEST * heard.sample_rate)], heard.sample_rate)
                 # A turn a block, so that other users are served in between.
-                blocks, repaired = restorer().restore_blocks(before, fault), []
+                blocks, repaired = restorer().restore_blocks(heard, fault, full_band=True), []
                 while (block := studio.compute(next, blocks, None)) is not None:
                     repaired.append(block)
         except VcaeError as error:
             return {status: told(error)}
         after = Audio(audio.concatenate(repaired), restorer().sample_rate)
+        wide = studio.compute(full_band, after) if fault == "superres" else after
         name = title(str(path))
-        rate = max(audio.decode(Path(str(path)))[0], after.sample_rate)
-        kept = studio.shelf.keep(after, f"{name} - repaired", rate)
+        rate = max(audio.decode(Path(str(path)))[0], wide.sample_rate)
+        kept = studio.shelf.keep(wide, f"{name} - repaired", rate)
         tracks = [
             Track("Before", before, studio.shelf.keep(before, "sound").address),
             Track("After", after, kept.address),

@@ -384,7 +384,7 @@ def test_info_describes_weights(vcae_, weights):
             [
                 f"{name}.safetensors"
                 for name in (
-                    *("live", "normal", "phones", "population", "restorer", "speaker", "studio"),
+                    *("bandwidth", "live", "normal", "phones", "population", "restorer", "speaker", "studio"),
                     *("units-prosody", "units", "vocoder"),
                 )
             ],

@@ -103,3 +103,19 @@ def test_a_pitch_moves_the_voice_and_must_be_one(run, sound):
     assert not np.allclose(low, high)
     code, lines = run("revoice", sound, "--out", "out.wav", "--pitch", "5")
     assert code == 2 and lines == ["vcae: the pitch must be from 50 to 600 Hz, not 5"]
+
+
+def test_a_recording_of_16_khz_is_extended_at_a_higher_rate_only(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wide = audio.read(VOICES / "vcc2016-SF1-200001.flac", 16_000)
+    wide.write("wide.wav")
+    code, lines = run("superres", "wide.wav", "--out", "out.wav")
+    assert code == 2 and "wide.wav: holds sound above 4.4 kHz already" in lines[0]
+    assert "--sample-rate 48000" in lines[0]
+    assert run("superres", "wide.wav", "--out", "out.wav", "--sample-rate", "48000") == (0, [])
+    made = audio.read("out.wav")
+    assert made.sample_rate == 48_000 and len(made.samples) == 3 * len(wide.samples)
+    power = np.abs(np.fft.rfft(made.samples)) ** 2
+    assert power[round(len(power) * 9 / 24) :].sum() > 1e-5 * power.sum()
+    code, lines = run("superres", "out.wav", "--out", "again.wav", "--sample-rate", "48000")
+    assert code == 2 and lines == ["vcae: out.wav: holds sound above 8.8 kHz already; nothing is missing"]

@@ -76,6 +76,18 @@ def test_sound_of_full_bandwidth_is_not_widened(restorer):
         restorer.superres(VOICES / "vcc2016-SF1-200001.flac")
 
 
+def test_at_48_khz_wide_sound_is_extended_and_narrow_sound_widened_too(restorer, narrow):
+    wide = read(VOICES / "vcc2016-SF1-200001.flac", RATE)
+    for sound in (wide, narrow):
+        made = restorer.superres(sound, 48_000)
+        assert made.sample_rate == 48_000
+        assert len(made.samples) == 48_000 // sound.sample_rate * len(sound.samples)
+        power = np.abs(np.fft.rfft(made.samples)) ** 2
+        assert power[len(power) * 9 // 24 :].sum() > 1e-7 * power.sum()
+    with pytest.raises(AudioError, match=r"holds sound above 8.8 kHz already; nothing is missing"):
+        restorer.superres(restorer.superres(wide, 48_000), 48_000)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(
     ("samples", "message"),

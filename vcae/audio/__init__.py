@@ -4,7 +4,7 @@ All waveforms are mono: float32 arrays of shape (N,) with values in [-1, 1]. Fil
 written in blocks, so that memory does not grow with their length (`Recording`, `write_blocks`).
 """
 
-from vcae.audio.blocks import Samples, concatenate, cut
+from vcae.audio.blocks import Samples, concatenate, cut, split
 from vcae.audio.highpass import HighPass
 from vcae.audio.level import LEVEL, gain_to, is_silent, is_sound, loudness, speech_seconds
 from vcae.audio.mix import Mix
@@ -13,7 +13,7 @@ from vcae.audio.recording import Recording, Source, beginning
 from vcae.audio.resampler import Resampler, resample, resampled
 from vcae.audio.watermarking import Detection, detect, watermark, watermarked
 from vcae.audio.waveform import Audio, write
-from vcae.audio.writer import WRITABLE, Encoding, encoding_of, write_blocks, write_encoded
+from vcae.audio.writer import WRITABLE, encoding_of, write_blocks
 from vcae.errors import AudioError, AudioWarning, PartialWarning
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "AudioFile",
     "AudioWarning",
     "Detection",
-    "Encoding",
     "HighPass",
     "Mix",
     "PartialWarning",
@@ -49,9 +48,9 @@ __all__ = [
     "resample",
     "resampled",
     "speech_seconds",
+    "split",
     "watermark",
     "watermarked",
     "write",
     "write_blocks",
-    "write_encoded",
 ]

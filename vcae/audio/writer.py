@@ -4,13 +4,11 @@ import os
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from vcae.audio.blocks import Samples, split
-from vcae.audio.resampler import resampled
 from vcae.errors import AudioError
 from vcae.files import OutputError, check_output, replacing
 
@@ -59,35 +57,6 @@ def write_blocks(
                 f"{path}: cannot be written at {sample_rate} Hz ({tidy(str(error))});"
                 " check the folder's permissions and free space, or choose .wav"
             ) from None
-
-
-class Encoding(TypedDict, total=False):
-    """How `write_encoded` writes a file.
-
-    sample_rate: in Hz; default: that of the blocks. subtype: libsndfile's name of an encoding. note: returns
-    text for the metadata, after the comment; called when the source has been read.
-    """
-
-    sample_rate: int | None
-    subtype: str | None
-    note: Callable[[], str]
-
-
-def write_encoded(
-    path: str | Path,
-    blocks: Iterable[Samples],
-    rate: int,
-    comment: str,
-    **encoding: Unpack[Encoding],
-) -> None:
-    """Write a waveform in blocks at `rate`, like `write_blocks`, and resample it if wanted."""
-    wanted = encoding.get("sample_rate") or rate
-    note = encoding.get("note", str)
-    if wanted != rate:
-        blocks = resampled(blocks, rate, wanted)
-    write_blocks(
-        path, blocks, wanted, encoding.get("subtype"), lambda: "; ".join(filter(None, [comment, note()]))
-    )
 
 
 def encoding_of(path: Path, subtype: str | None = None) -> tuple[str, str]:

@@ -45,8 +45,8 @@ class Batch:
     def run(self, process: Callable[..., None], options: Callable[[Path], object]) -> None:
         """Convert what has not been converted with the same options.
 
-        process: called with source, output, `progress` and `vcae.audio.Encoding`. options: all that an output
-        depends on beside source and encoding, as an object with a `repr` that tells.
+        process: called with source, output, `progress` and `inference.output.Encoding`. options: all that
+        an output depends on beside source and encoding, as an object with a `repr` that tells.
         """
         kept: list[Path] = []
 

@@ -38,7 +38,10 @@ Format = Annotated[
 ]
 
 
-SampleRate = Annotated[int | None, arg(help="of the outputs, in Hz; default: that of the weights")]
+SampleRate = Annotated[
+    int | None,
+    arg(help="of the outputs, in Hz; above that of the weights, the default, higher bands are generated"),
+]
 
 
 Subtype = Annotated[

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Unpack
 
-from vcae.audio import Encoding, write_encoded
 from vcae.cli import console, paths
 from vcae.cli.batch import Batch
 from vcae.cli.options import (
@@ -19,6 +18,7 @@ from vcae.cli.options import (
     load_converter,
 )
 from vcae.errors import VcaeError
+from vcae.inference.output import Encoding, write_speech
 from vcae.progress import Progress
 from vcae.uses.pack import SUFFIX, Packer
 
@@ -86,7 +86,7 @@ def unpack(
         if packed.voice is None and target is None:
             raise VcaeError(f"{source}: was packed without a voice; give one with --voice")
         blocks = packer.unpack(packed, target)
-        write_encoded(path, blocks, converter.sample_rate, converter.comment("decoded"), **encoding)
+        write_speech(path, blocks, converter.sample_rate, converter.comment("decoded"), **encoding)
 
     batch.run(one, lambda _: (converter.fingerprint, target and target.fingerprint))
 

@@ -46,6 +46,8 @@ def superres(
 ) -> None:
     """Widen telephone sound of 8 kHz to 16 kHz: keep what is there, generate the band above.
 
+    With --sample-rate 48000, recordings of 16 kHz are extended, too, up to 20 kHz.
+
     Args:
         sources: recordings, or folders of them
         out: a file for a single source, otherwise a folder; a slash at the end says that it is a folder

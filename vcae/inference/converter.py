@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from vcae.audio import (
     Audio,
     AudioWarning,
-    Encoding,
     Recording,
     Samples,
     Source,
@@ -25,13 +24,13 @@ from vcae.audio import (
     cut,
     find_audio,
     watermarked,
-    write_encoded,
 )
 from vcae.errors import VcaeError
 from vcae.inference.checkpoint import fingerprint, load_autoencoder, load_vocoder, model_files
 from vcae.inference.checkpoint import load as load_checkpoint
 from vcae.inference.engine import Engine
 from vcae.inference.likeness import CALIBRATION, DIFFERENT_BELOW
+from vcae.inference.output import Encoding, write_speech
 from vcae.inference.pieces import pieces, refuse_silence, weight
 from vcae.inference.reference import DOUBTS, EXAMINED, LAG, Quality, change_of, speech_mask
 from vcae.inference.stream import Stream
@@ -191,7 +190,7 @@ class Converter:
         Raises OutputError and the errors of `convert`.
         """
         blocks = self.convert_blocks(source, voice, pitch_shift, strength, progress, watermark)
-        write_encoded(out, blocks, self.sample_rate, self.comment("converted"), **encoding)
+        write_speech(out, blocks, self.sample_rate, self.comment("converted"), **encoding)
 
     def reconstruct(self, source: Source) -> Audio:
         """Encode a recording and decode it in the voice of its speaker. Raises AudioError."""
@@ -207,7 +206,7 @@ class Converter:
     ) -> None:
         """Reconstruct to a file, block by block. Raises AudioError, OutputError."""
         blocks = self._reconstruct_blocks(source, progress)
-        write_encoded(out, blocks, self.sample_rate, self.comment("reconstructed"), **encoding)
+        write_speech(out, blocks, self.sample_rate, self.comment("reconstructed"), **encoding)
 
     def comment(self, kind: str) -> str:
         """What is said in the metadata of an output."""

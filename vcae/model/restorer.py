@@ -20,7 +20,8 @@ from vcae.model.harmonics import HarmonicTemplate
 from vcae.model.layers import ChannelNorm, Conv1d, Modulation, Pointwise, Stack
 from vcae.model.mel import magnitude
 from vcae.model.prosody import F0_CEIL, F0_FLOOR, LOG_MIDDLE, energy_of
-from vcae.model.state import Cache, delay, overlap_add, with_past
+from vcae.model.spectrum import inverse_stft, stft
+from vcae.model.state import Cache, delay
 
 Task = Literal["denoise", "superres", "revoice"]
 """What a recording is restored from: noise and rooms; telephone bandwidth; missing or flat voicing."""
@@ -121,18 +122,11 @@ class Restorer(nn.Module):
 
     def spectrum(self, wav: Tensor, cache: Cache | None = None) -> Tensor:
         """STFT in the geometry of the mel: (B, 1, N) -> complex (B, bins, N / hop_length)."""
-        mel = self.config.mel
-        with torch.autocast(wav.device.type, enabled=False):
-            wav = with_past(wav.float(), mel.win_length - mel.hop_length, cache, (self, "samples"))
-            windows = wav.squeeze(1).unfold(-1, mel.win_length, mel.hop_length) * self.window
-            return torch.fft.rfft(windows).mT
+        return stft(wav, self.window, cache, (self, "samples"))
 
     def waveform(self, spectrum: Tensor, cache: Cache | None = None) -> Tensor:
         """Inverse of `spectrum`, win_length - hop_length samples late: (B, bins, T) -> (B, 1, N)."""
-        with torch.autocast(spectrum.device.type, enabled=False):
-            frames = torch.fft.irfft(spectrum, n=self.config.mel.win_length, dim=1)
-            # Squared Hann windows, a quarter apart, sum to 1.5.
-            return overlap_add(frames * (self.window / 1.5)[:, None], cache, (self, "frames"))
+        return inverse_stft(spectrum, self.window, cache, (self, "frames"))
 
     def forward(
         self, spectrum: Tensor, conditions: Sequence[Modulation], cache: Cache | None = None

@@ -728,3 +728,30 @@ class RestorationStageConfig:
     """Channels of the discriminator's first layer."""
     milestones: RestorationMilestones = field(default_factory=RestorationMilestones)
     loss_weights: RestorationLossWeights = field(default_factory=RestorationLossWeights)
+
+
+# Bandwidth extension
+
+
+@dataclass(frozen=True)
+class BandwidthLossWeights:
+    """Weights of the losses of the bandwidth extender's stage."""
+
+    energy: float = 1.0
+    """L1 of the log-energies of the bands."""
+    smooth: float = 0.5
+    """The same of energies that are averaged over time, since the L1 of logarithms finds medians."""
+
+
+@dataclass(frozen=True)
+class BandwidthStageConfig:
+    """Training of the bandwidth extender."""
+
+    empty_db: float = 45.0
+    """A band whose loudest windows are this far below those of the first band was not recorded."""
+    floor: float = 1e-7
+    """Energy that is added before the logarithm: differences far below it do not count, and a band that stays
+    below it was not recorded."""
+    smoothing: int = 16
+    """Windows of the average."""
+    loss_weights: BandwidthLossWeights = field(default_factory=BandwidthLossWeights)

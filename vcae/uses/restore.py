@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcae.audio import Audio, Encoding, Recording, Samples, concatenate, cut, write_encoded
+from vcae.audio import Audio, Recording, Samples, concatenate, cut
 from vcae.errors import AudioError, VcaeError
 from vcae.inference.checkpoint import BUNDLED, fingerprint, load_vocoder
 from vcae.inference.checkpoint import load as load_model
+from vcae.inference.output import Encoding, at_rate, write_speech
 from vcae.inference.stream import BlockStream, LevelTracker
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
 from vcae.model.restorer import Restorer, RestorerConfig, Task
@@ -26,8 +27,9 @@ Way: TypeAlias = Literal["mask", "vocoder", "both", "copy"]
 copy of the band below."""
 WAYS: dict[Task, Way] = {"denoise": "mask", "superres": "both", "revoice": "vocoder"}
 """The better way of each task, as `recipes/RESTORATION.md` measures it."""
-_FULL = 4400.0
-"""In Hz: telephone sound, resampled from 8 kHz, holds nothing above."""
+_NARROW, _WIDE = 4400.0, 8800.0
+"""In Hz: telephone sound, resampled from 8 kHz, holds nothing above the first, sound of 16 kHz nothing above
+the second."""
 _EMPTY_DB = -50.0
 """Level above that frequency, against the whole, below which the band counts as empty."""
 
@@ -67,9 +69,15 @@ class SpeechRestorer:
         """Remove noise and reverberation. Raises AudioError."""
         return self.restore(source, "denoise")
 
-    def superres(self, source: str | Path | Audio) -> Audio:
-        """Widen telephone sound: generate what is above 4 kHz. Raises AudioError, also for full sound."""
-        return self.restore(source, "superres")
+    def superres(self, source: str | Path | Audio, sample_rate: int | None = None) -> Audio:
+        """Widen telephone sound: generate what is above 4 kHz, at a higher sample rate also above 8 kHz.
+
+        sample_rate: of the result, in Hz; above the restorer's, the default, wide-band sound is taken, too.
+        Raises AudioError, also for sound that lacks nothing.
+        """
+        wanted = sample_rate or self.sample_rate
+        blocks = self.restore_blocks(source, "superres", full_band=wanted > self.sample_rate)
+        return Audio(concatenate(at_rate(blocks, self.sample_rate, wanted)), wanted)
 
     def revoice(self, source: str | Path | Audio, pitch: float | None = None) -> Audio:
         """Speak whispered or monotone speech with a voice and a melody.
@@ -94,15 +102,28 @@ class SpeechRestorer:
         pitch: float | None = None,
         way: Way | None = None,
         progress: Progress | None = None,
+        full_band: bool = False,
     ) -> Iterator[Samples]:
-        """Yield the samples that `restore` returns, block by block; memory does not grow with the source."""
+        """Yield the samples that `restore` returns, block by block; memory does not grow with the source.
+
+        full_band: pass on what is wider than telephone sound, of which `write_speech` then extends the
+        bandwidth, unless that is full already.
+        """
         recording = Recording(source, self.sample_rate, progress)
         if recording.silent:
             raise AudioError(f"{recording.name}: is silent; give a recording of speech")
-        if task == "superres" and not self._is_narrow(recording):
-            raise AudioError(
-                f"{recording.name}: holds sound above {_FULL / 1000:g} kHz already; give telephone sound"
-            )
+        if task == "superres" and _reaches(recording, _NARROW):
+            if not full_band:
+                raise AudioError(
+                    f"{recording.name}: holds sound above {_NARROW / 1000:g} kHz already; give telephone"
+                    " sound, or ask for a sample rate of 48000 Hz (--sample-rate 48000)"
+                )
+            if _reaches(Recording(source, 3 * self.sample_rate), _WIDE):
+                raise AudioError(
+                    f"{recording.name}: holds sound above {_WIDE / 1000:g} kHz already; nothing is missing"
+                )
+            yield from recording.blocks("restoring")
+            return
         start = partial(self.stream, task, way=way, level=recording.level, filtered=True)
         if task == "revoice" and pitch is None:
             listener = start()
@@ -123,9 +144,10 @@ class SpeechRestorer:
         **encoding: Unpack[Encoding],
     ) -> None:
         """Restore to a file, block by block. Raises OutputError and the errors of `restore`."""
-        blocks = self.restore_blocks(source, task, pitch, progress=progress)
+        full_band = (encoding.get("sample_rate") or self.sample_rate) > self.sample_rate
+        blocks = self.restore_blocks(source, task, pitch, progress=progress, full_band=full_band)
         comment = f"speech after {task}, made by vcae with the weights {self.fingerprint}"
-        write_encoded(out, blocks, self.sample_rate, comment, **encoding)
+        write_speech(out, blocks, self.sample_rate, comment, **encoding)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -163,15 +185,6 @@ class SpeechRestorer:
             level=level,
             filtered=filtered,
         )
-
-    def _is_narrow(self, recording: Recording) -> bool:
-        """Whether a recording holds nothing above the telephone band."""
-        above = total = 0.0
-        for block in cut(recording.blocks("listening"), self.sample_rate):
-            power = np.abs(np.fft.rfft(block * np.hanning(len(block)))) ** 2
-            total += float(power.sum())
-            above += float(power[round(len(power) * 2 * _FULL / self.sample_rate) :].sum())
-        return above <= total * 10 ** (_EMPTY_DB / 10)
 
 
 class RestorationStream(BlockStream):
@@ -245,3 +258,13 @@ class RestorationStream(BlockStream):
         if self._way == "both":
             made = restorer.crossed(restorer.delayed(spectrum, cache), made)
         return restorer.waveform(made, cache)
+
+
+def _reaches(recording: Recording, hertz: float) -> bool:
+    """Whether a recording holds sound above a frequency."""
+    above = total = 0.0
+    for block in cut(recording.blocks("listening"), recording.sample_rate):
+        power = np.abs(np.fft.rfft(block * np.hanning(len(block)))) ** 2
+        total += float(power.sum())
+        above += float(power[round(len(power) * 2 * hertz / recording.sample_rate) :].sum())
+    return above > total * 10 ** (_EMPTY_DB / 10)
