@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from vcae import files
 from vcae.errors import VcaeError
 from vcae.files import load_tensors, save_tensors
-from vcae.inference.checkpoint import CheckpointError, load_autoencoder, load_vocoder, save
+from vcae.inference.checkpoint import CheckpointError, load, load_autoencoder, load_vocoder, save
 from vcae.model.autoencoder import Autoencoder
+from vcae.model.config import VocoderConfig
 from vcae.model.vocoder import Vocoder
 
 KINDS = {
@@ -260,3 +261,16 @@ def test_another_default_dtype_is_told():
             load_vocoder()
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_what_is_wrong_with_torch_is_not_blamed_on_the_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(path, seeded(Vocoder, TINY_VOCODER))
+
+    class Broken(Vocoder):
+        def __init__(self, config):
+            raise VcaeError("torchaudio does not load with torch")
+
+    Broken.__name__ = Vocoder.__name__
+    with pytest.raises(VcaeError, match=r"^torchaudio does not load with torch$"):
+        load(path, Broken, VocoderConfig)

@@ -173,6 +173,8 @@ def _build(
         options = about["config"] | {"mel": MelConfig(**about["config"]["mel"])}
         model = kind(config(**options))
         model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    except VcaeError:  # not of the file, such as one of torch
+        raise
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
