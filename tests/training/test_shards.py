@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -16,9 +17,10 @@ from vcae.cli import main as cli
 from vcae.corpora.layouts import folder as one_folder
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import PRESETS, MelConfig
-from vcae.model.prosody import ProsodyPredictor, ProsodyPredictorConfig
+from vcae.model.prosody import ProsodyEncoder, ProsodyPredictor, ProsodyPredictorConfig
+from vcae.model.restorer import Restorer, RestorerConfig
 from vcae.training.config import SamplerConfig, TrainConfig
-from vcae.training.data import Bank
+from vcae.training.data import Bank, Sampler
 from vcae.training.shards import (
     Shard,
     ShardError,
@@ -30,6 +32,8 @@ from vcae.training.shards import (
     write_shards,
 )
 from vcae.training.stages.prosody import ProsodyPredictorStage
+from vcae.training.stages.restoration import RestorationSampler, RestorationStage
+from vcae.training.stages.voice import VoiceSampler
 from vcae.training.trainer import Trainer
 
 MEL = MelConfig()
@@ -53,16 +57,19 @@ def write_index(folder, banks):
     return Shards(folder, MEL)
 
 
-def renamed(bank: Bank, names) -> Bank:
-    return replace(bank, speaker_names=list(names))
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Shards:
     """Five shards; two of the speakers are in several."""
     bank = hum_bank()
     count = len(bank.speaker_names)
-    banks = [renamed(bank, [f"{min(n, k)}-{k}" for k in range(count)]) for n in range(5)]
+    banks = [
+        replace(
+            bank,
+            speaker_names=[f"{min(n, k)}-{k}" for k in range(count)],
+            ids=[f"{n}-{k}" for k in range(count)],
+        )
+        for n in range(5)
+    ]
     return write_index(tmp_path_factory.mktemp("shards") / "all", banks)
 
 
@@ -109,6 +116,60 @@ def test_a_batch_depends_on_its_step_alone(shards):
         assert all(torch.equal(x, y) for x, y in zip(expected, found, strict=True))
     assert sampler.bank.fingerprint == resumed.bank.fingerprint
     assert sampler.speakers == len(shards.speakers)
+
+
+def window(shards: Shards, position: int, size: int) -> Bank:
+    return join([shards.read(shards.order(at)) for at in range(position, position + size)])
+
+
+@pytest.mark.parametrize("positions", [(0,), (1,), (1, 3), (3, 2), (3, 9)])
+def test_a_window_is_the_shards_in_order_however_it_was_reached(shards, positions):
+    sampler = ShardSampler(shards, SHORT, window=3)
+    for position in positions:
+        sampler.seek(position * sampler.steps)
+    expected = window(shards, positions[-1], 3)
+    for name in ("samples", "f0", "phones", "starts", "speakers", "labelled", "speaker_starts"):
+        assert torch.equal(getattr(sampler.bank, name), getattr(expected, name)), name
+    assert sampler.bank.ids == expected.ids
+
+
+def test_a_shard_is_held_once(shards, monkeypatch):
+    """In the bank of all, and no longer as it was read, but for the one that is read ahead."""
+    read, banks = shards.read, []
+
+    def noted(number):
+        bank = read(number)
+        banks.append(weakref.ref(bank))
+        return bank
+
+    monkeypatch.setattr(shards, "read", noted)
+    sampler = ShardSampler(shards, SHORT, window=3)
+    for position in (0, 1, 2, 6):
+        sampler.seek(position * sampler.steps)
+        assert sum(bank() is not None for bank in banks) <= 1
+    before = weakref.ref(sampler.bank)
+    sampler.seek(7 * sampler.steps)
+    assert before() is None
+
+
+@pytest.mark.parametrize("kind", [RestorationSampler, VoiceSampler])
+def test_a_source_passes_the_step_on_to_what_it_draws_from(shards, kind):
+    source = kind(*(ShardSampler(shards, SHORT, window=2) for _ in range(2)))
+    source.seek(3 * source.parts[0].steps)
+    expected = kind(*(Sampler(window(shards, 3, 2), SHORT) for _ in range(2)))
+    batches = [each.batch(torch.Generator().manual_seed(0)) for each in (source, expected)]
+    assert all(torch.equal(x, y) for x, y in zip(*batches, strict=True))
+    assert source.bank.ids == expected.bank.ids
+
+
+def test_a_run_has_the_shards_of_its_last_step_in_a_source_of_sources(shards, tmp_path):
+    parts = [ShardSampler(shards, SHORT, window=2) for _ in range(2)]
+    for each in parts:
+        each.steps = 2
+    sizes = RestorerConfig(MEL, delay=3, width=8, hidden=8, dilations=(1,), pitches=24)
+    stage = RestorationStage(Restorer(sizes), RestorationSampler(*parts), ProsodyEncoder(MEL))
+    Trainer(stage, tmp_path, TrainConfig(steps=7, validate_steps=100, decay=1.0, warm_up=1)).run()
+    assert parts[0].bank.ids == parts[1].bank.ids == window(shards, 3, 2).ids
 
 
 def test_speakers_without_a_recording_are_not_drawn(shards):

@@ -7,9 +7,10 @@ no step waits for a data loader.
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -165,8 +166,30 @@ class Bank:
         return track[begin + at.round().long() % run]
 
 
-class Sampler:
-    """Draws batches from a bank. A batch depends on nothing but its random generator.
+_Drawn = TypeVar("_Drawn", covariant=True)
+
+
+class BatchSource(ABC, Generic[_Drawn]):
+    """Draws batches from a bank. A batch depends on nothing but the step sought and the random generator.
+
+    parts: the sources that it draws from in turn, if any.
+    """
+
+    bank: Bank
+    parts: "tuple[BatchSource[Any], ...]" = ()
+
+    @abstractmethod
+    def batch(self, rng: torch.Generator) -> _Drawn:
+        """Draw one batch, on the generator's device, where the bank must be."""
+
+    def seek(self, step: int) -> None:
+        """Have in memory what a step, counted from 0, draws from. Raises ShardError."""
+        for part in self.parts:
+            part.seek(step)
+
+
+class Sampler(BatchSource[Batch]):
+    """Draws crops of speech.
 
     speaker_probabilities: how often each speaker is drawn, (S,); by default the bank's, by `config`.
     """

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 import torch
+from torch import Tensor
 
 from vcae.corpora.utterance import Utterance, refuse_held_out
 from vcae.errors import AudioError, VcaeError
@@ -244,7 +245,7 @@ class ShardSampler(Sampler):
         self.steps = max(1, round(mean / (config.batch_size * config.seconds)))
         """Steps until one shard is replaced."""
         self._reader = ThreadPoolExecutor(1)
-        self._banks: dict[int, Bank] = {}  # by position
+        self._recordings: list[_Recording] = []  # of the bank, which alone holds the shards
         self._ahead: dict[int, Future[Bank]] = {}
         self._position = -1
         super().__init__(self._at(0), config)
@@ -258,42 +259,67 @@ class ShardSampler(Sampler):
     def _at(self, position: int) -> Bank:
         """The bank of all shards at positions from this one on."""
         wanted = range(position, position + self.window)
-        self._banks = {at: bank for at, bank in self._banks.items() if at in wanted}
-        for at in wanted:
-            if at not in self._banks:
-                coming = self._ahead.pop(at, None) or self._submit(at)
-                self._banks[at] = coming.result()
+        recordings = [each for each in self._recordings if each.position in wanted]
+        for at in set(wanted) - {each.position for each in recordings}:
+            coming = self._ahead.pop(at, None) or self._submit(at)
+            recordings += _recordings(coming.result().to(self.device), at)
+        recordings.sort()
         self._ahead = {wanted.stop: self._submit(wanted.stop)} if len(self.shards.shards) > 1 else {}
         self._position = position
         key = hashlib.sha256(f"{self.shards.key} {self.window}".encode()).hexdigest()[:16]
-        return replace(join(list(self._banks.values())), identity=key).to(self.device)
+        bank = replace(_joined(recordings), identity=key).to(self.device)
+        self._recordings = [each._replace(number=u, bank=bank) for u, each in enumerate(recordings)]
+        return bank
 
     def _submit(self, position: int) -> "Future[Bank]":
         return self._reader.submit(self.shards.read, self.shards.order(position))
 
 
+class _Recording(NamedTuple):
+    """A recording among several shards, in the order of a bank. number: in its own bank."""
+
+    speaker: int
+    position: int
+    number: int
+    bank: Bank
+
+    @property
+    def borders(self) -> tuple[int, int]:
+        """First sample, and the one after the last."""
+        begin, end = self.bank.starts[self.number : self.number + 2].tolist()
+        return begin, end
+
+
 def join(banks: Sequence[Bank]) -> Bank:
     """Banks of the same speakers as one, where the recordings of each speaker follow one another."""
-    order = sorted((int(s), number, u) for number, b in enumerate(banks) for u, s in enumerate(b.speakers))
+    return _joined(sorted(each for at, bank in enumerate(banks) for each in _recordings(bank, at)))
 
-    def cat(name: str, hop: int) -> Any:
+
+def _recordings(bank: Bank, position: int) -> list[_Recording]:
+    return [_Recording(int(s), position, u, bank) for u, s in enumerate(bank.speakers)]
+
+
+def _joined(recordings: Sequence[_Recording]) -> Bank:
+    """Recordings of banks of the same speakers as a bank, in this order."""
+    first = recordings[0].bank
+
+    def cat(name: str, hop: int) -> Tensor:
         parts = []
-        for _, number, u in order:
-            begin, end = banks[number].starts[u : u + 2].tolist()
-            parts.append(getattr(banks[number], name)[begin // hop : end // hop])
+        for each in recordings:
+            begin, end = each.borders
+            parts.append(getattr(each.bank, name)[begin // hop : end // hop])
         return torch.cat(parts)
 
-    hop = banks[0].hop_length
-    lengths = [int(banks[number].starts[u + 1] - banks[number].starts[u]) for _, number, u in order]
+    lengths = [end - begin for begin, end in (each.borders for each in recordings)]
     return replace(
-        banks[0],
+        first,
         samples=cat("samples", 1),
-        f0=cat("f0", hop),
-        phones=cat("phones", 2 * hop),
+        f0=cat("f0", first.hop_length),
+        phones=cat("phones", 2 * first.hop_length),
         starts=torch.tensor([0, *lengths]).cumsum(0),
-        speakers=torch.tensor([speaker for speaker, _, _ in order]),
-        ids=[banks[number].ids[u] for _, number, u in order],
-        texts=[banks[number].texts[u] for _, number, u in order],
+        speakers=torch.tensor([each.speaker for each in recordings]),
+        ids=[each.bank.ids[each.number] for each in recordings],
+        texts=[each.bank.texts[each.number] for each in recordings],
     )
 
 

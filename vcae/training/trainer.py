@@ -33,7 +33,6 @@ from vcae.training.guards import FiniteWatch, TrainingError, check_folder, is_ou
 from vcae.training.progress import ProgressLine, value_of
 from vcae.training.recorded import RecordedStep
 from vcae.training.run import Run, as_json, differences, git_revision, write_config
-from vcae.training.shards import ShardSampler
 from vcae.training.stages.base import Phase, Stage
 from vcae.training.tracking import Trackers
 
@@ -269,9 +268,8 @@ class Trainer:
         )
         if self._batches_kept < _BATCHES_KEPT:
             path = self.folder / f"{self.stage.name}-step-{found.first}.batch.safetensors"
-            _seed(self.rng, self.config.seed, found.first)
             about = {"stage": self.stage.name, "step": found.first, "seed": self.config.seed}
-            save_tensors(path, self.stage.batch(self.rng)._asdict(), about)
+            save_tensors(path, self._draw(found.first)._asdict(), about)
             self._batches_kept += 1
             what += f", whose batch is in {path}"
         if self.config.non_finite == "skip" and found.in_a_row < _MOST_NON_FINITE:
@@ -291,13 +289,16 @@ class Trainer:
                 self.started[name] = self.step
                 if name == "decay":
                     self.decay_from = self.progress
-        _seed(self.rng, self.config.seed, self.step)
-        if isinstance(self.stage.sampler, ShardSampler):
-            self.stage.sampler.seek(self.step)
-        batch = self.processes.share(self.stage.batch(self.rng))
+        batch = self.processes.share(self._draw(self.step))
         if not self.processes.first:  # no two processes perturb their parts alike
             _seed(self.rng, self.config.seed + self.processes.rank, self.step)
         return batch, Phase(self.progress, frozenset(self.started), self.rng)
+
+    def _draw(self, step: int) -> Any:
+        """The batch of a step, for all processes together. Raises ShardError."""
+        _seed(self.rng, self.config.seed, step)
+        self.stage.sampler.seek(step)
+        return self.stage.batch(self.rng)
 
     def _train_step(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
         """One step of the discriminator, once it has started, then one of the generator.

@@ -5,13 +5,13 @@ once the discriminator has started, the discriminator's. `Stage.loss_weights` we
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vcae.model.mel import LogMel
-from vcae.training.data import Bank
+from vcae.training.data import BatchSource
 
 Losses = dict[str, Tensor]
 Input = TypeVar("Input")
@@ -30,18 +30,6 @@ class Phase(NamedTuple):
     progress: float
     started: frozenset[str]
     rng: torch.Generator
-
-
-_Drawn = TypeVar("_Drawn", covariant=True)
-
-
-class BatchSource(Protocol[_Drawn]):
-    """Draws batches from a bank, such as a `Sampler`. A batch depends on nothing but the random generator."""
-
-    bank: Bank
-
-    def batch(self, rng: torch.Generator) -> _Drawn:
-        """Draw one batch, on the generator's device."""
 
 
 class Stage(nn.Module, ABC, Generic[Input, Output]):

@@ -13,7 +13,7 @@ from vcae.model.prosody import ProsodyEncoder
 from vcae.model.restorer import TASKS, Restoration, Restorer, Task
 from vcae.training import corrupt, losses
 from vcae.training.config import RestorationStageConfig
-from vcae.training.data import Sampler
+from vcae.training.data import Bank, BatchSource, Sampler
 from vcae.training.discriminators import MelDiscriminator
 from vcae.training.stages.base import Losses, Phase, Stage
 
@@ -25,12 +25,17 @@ class RestorationBatch(NamedTuple):
     noise: Tensor
 
 
-class RestorationSampler:
+class RestorationSampler(BatchSource[RestorationBatch]):
     """Draws speech from one sampler and noise from another, whose batches have one size."""
 
     def __init__(self, speech: Sampler, noise: Sampler) -> None:
-        self.speech, self.noise = speech, noise
-        self.config, self.bank = speech.config, speech.bank
+        self.speech, self.noise = self.parts = speech, noise
+        self.config = speech.config
+
+    @property
+    def bank(self) -> Bank:  # type: ignore[override]  # it changes with the step
+        """The speech."""
+        return self.speech.bank
 
     def batch(self, rng: torch.Generator) -> RestorationBatch:
         """Draw one batch, on the generator's device, where the banks must be."""

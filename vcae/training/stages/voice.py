@@ -18,7 +18,7 @@ from vcae.model.prosody import shift
 from vcae.model.speaker import SpeakerCode
 from vcae.training import augment, losses
 from vcae.training.config import VoiceStageConfig
-from vcae.training.data import Sampler
+from vcae.training.data import Bank, BatchSource, Sampler
 from vcae.training.stages.base import Losses, Phase, Stage
 from vcae.training.stages.views import envelope
 
@@ -62,12 +62,17 @@ class VoiceBatch(NamedTuple):
     speaker: Tensor
 
 
-class VoiceSampler:
+class VoiceSampler(BatchSource[VoiceBatch]):
     """Draws speech of the person from one sampler, and of others from another, of equal sizes."""
 
     def __init__(self, own: Sampler, others: Sampler) -> None:
-        self.own, self.others = own, others
-        self.config, self.bank = own.config, own.bank
+        self.own, self.others = self.parts = own, others
+        self.config = own.config
+
+    @property
+    def bank(self) -> Bank:  # type: ignore[override]  # it changes with the step
+        """Speech of the person."""
+        return self.own.bank
 
     def batch(self, rng: torch.Generator) -> VoiceBatch:
         """Draw a batch on the generator's device, where the banks must be."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vcae.training.augment import scale_formants
 from vcae.training.config import SamplerConfig, SpeakerSamplerConfig
-from vcae.training.data import Bank, Sampler
+from vcae.training.data import Bank, BatchSource, Sampler
 from vcae.training.teachers.labels import UNKNOWN, ContentLabels
 
 
@@ -29,8 +29,8 @@ class ContentBatch(NamedTuple):
     embedding: Tensor
 
 
-class ContentSampler:
-    """Draws crops of labelled speech. A batch depends on nothing but its random generator.
+class ContentSampler(BatchSource[ContentBatch]):
+    """Draws crops of labelled speech.
 
     embeddings: (S, V, E), unit norm, of each speaker at each speed of `config`; V = 1: at any speed. phones:
     (F,) indices, -1 where unknown; by default the bank's. A speaker is drawn in proportion to the labelled
@@ -55,6 +55,7 @@ class ContentSampler:
         share = (total[borders[1:]] - total[borders[:-1]]) / (borders[1:] - borders[:-1]).clamp(min=1)
         probabilities = bank.speaker_probabilities(config.power, dict(config.at_most)) * share.to(device)
         self.sampler = Sampler(indexed, config, probabilities)
+        self.parts = (self.sampler,)
         self.units = labels.units.int().to(device)
         self.features = labels.features.to(device)
         self.phones = (bank.phones if phones is None else phones).to(device)
@@ -87,7 +88,7 @@ class SpeakerBatch(NamedTuple):
     speaker: Tensor
 
 
-class SpeakerSampler:
+class SpeakerSampler(BatchSource[SpeakerBatch]):
     """Draws references of speakers, and of altered ones with a speed and formants of their own.
 
     embeddings: (S, V, E), unit norm, of each speaker at each speed of `config`. teacher: waveform (B, N) ->
