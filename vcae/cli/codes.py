@@ -1,7 +1,6 @@
 """The command for embeddings and content codes: embed."""
 
 import zipfile
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from vcae.cli import console, paths
-from vcae.cli.options import Device, Sources, load_converter
+from vcae.cli.cluster import Cluster, Loaded
+from vcae.cli.options import Device, Ray, Sources, load_converter
 from vcae.errors import VcaeError
 from vcae.files import OutputError, check_output, replacing
 from vcae.inference.encoders import SpeakerEncoder
@@ -33,6 +33,7 @@ def embed(
     units: bool = False,
     merge: bool = False,
     every: Annotated[float | None, arg(metavar="SECONDS")] = None,
+    ray: Ray = None,
     model: OptionalModel = None,
     device: Device = "cpu",
 ) -> None:
@@ -62,40 +63,43 @@ def embed(
         raise OutputError(f"{out}: needs pyarrow, which is not installed; pip install 'vcae[parquet]'")
     plan = [(path, out) for path, _ in paths.recordings(files)]
     model = model or ("units" if units else "studio")
-    converter = load_converter(model, device)
-    if units and not converter.autoencoder.bottleneck.discrete:
+    workers = Cluster(ray, device=device) if ray else None
+    loaded = Loaded(load_converter, model, device)
+    if units and not loaded.it.autoencoder.bottleneck.discrete:
         raise VcaeError(
             f"--units needs a model with a discrete bottleneck, such as units; that of {model} is continuous"
         )
-    along = None
-    if every is not None:
-        along = partial(SpeakerEncoder.from_pretrained(model).to(device).slide, step=every)
-    arrays: Arrays = {}
-    times: list[NDArray[Any]] = []
+    encoder = Loaded(_speaker_encoder, model, device) if every is not None else None
 
-    def encode(path: Path, _: Path, progress: Progress) -> None:
+    def encode(path: Path, _: Path, progress: Progress) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Codes, and their times if they are along the recording."""
+        converter = loaded.it
         if codes:
             code = converter.content(path, progress)
             if units and code.ids is not None:
                 step = converter.step / converter.sample_rate
-                arrays[str(path)] = units_with_times(code.ids.numpy(), step, merge)
-            else:
-                arrays[str(path)] = code.z.numpy()
-        elif along:
-            track = along(path)
-            arrays[str(path)] = track.codes
-            times.append(track.times)
-        else:
-            arrays[str(path)] = converter.embed(path, progress)[None]
+                return units_with_times(code.ids.numpy(), step, merge), None
+            return code.z.numpy(), None
+        if encoder and every is not None:
+            track = encoder.it.slide(path, step=every)
+            return track.codes, track.times
+        return converter.embed(path, progress)[None], None
 
-    failed = console.for_each(plan, encode)
+    found: dict[Path, tuple[NDArray[Any], NDArray[Any] | None]] = {}
+    failed = console.for_each(plan, encode, workers=workers, take=found.__setitem__)
+    done = {str(path): found[path] for path, _ in plan if path in found}  # workers have their own order
+    arrays: Arrays = {name: array for name, (array, _) in done.items()}
     if not codes:
         names = [name for name, array in arrays.items() for _ in array]
         arrays = {"files": np.array(names), "embeddings": np.concatenate(list(arrays.values()))}
-        if times:
-            arrays["times"] = np.concatenate(times)
+        if every is not None:
+            arrays["times"] = np.concatenate([times for _, times in done.values() if times is not None])
     (_write_npz if out.suffix.lower() == ".npz" else _write_parquet)(out, arrays)
     console.report(failed)
+
+
+def _speaker_encoder(model: str, device: str) -> SpeakerEncoder:
+    return SpeakerEncoder.from_pretrained(model).to(device)
 
 
 def units_with_times(ids: NDArray[Any], step: float, merge: bool) -> NDArray[Any]:

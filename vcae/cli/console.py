@@ -5,13 +5,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import rich.progress
 from rich.console import Console
@@ -21,6 +21,14 @@ from rich.table import Table
 
 from vcae.errors import AudioWarning, PartialWarning, VcaeError
 from vcae.progress import Progress
+
+Plan = list[tuple[Path, Path]]
+"""Sources and outputs."""
+R = TypeVar("R")
+Process = Callable[[Path, Path, Progress], R]
+"""Does a source, and returns what is to be known of it. Raises VcaeError for a file that cannot be used."""
+Outcomes = Generator[tuple[Path, R | VcaeError], None, None]
+"""Sources, as they are done, each with the result or the error."""
 
 stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -76,22 +84,52 @@ class _Stopped(BaseException):
     """Ends the work of a thread."""
 
 
+class Workers(Protocol):
+    """Workers elsewhere than in threads of this process, such as `vcae.cli.cluster.Cluster`."""
+
+    def map(self, plan: Plan, process: Process[R]) -> Outcomes[R]:
+        """Call `process` for every (source, output), and yield what came of it, in any order."""
+
+
 def for_each(
-    plan: list[tuple[Path, Path]], process: Callable[[Path, Path, Progress], None], jobs: int = 1
+    plan: Plan,
+    process: Process[R],
+    jobs: int = 1,
+    workers: Workers | None = None,
+    take: Callable[[Path, R], object] | None = None,
 ) -> int:
     """Call `process` for every (source, output), several at a time; returns how many failed.
 
-    Prints the error of each. Raises the error of a single file, and VcaeError where all files fail.
+    workers: that call it; default: `jobs` threads. take: called here with each source that is done, and what
+    `process` returned. Prints the error of each. Raises the error of a single file, and VcaeError where all
+    files fail.
     """
     failed = 0
+    with Bar(len(plan)) as bar:
+        outcomes = workers.map(plan, process) if workers else _in_threads(plan, process, jobs, bar)
+        with closing(outcomes):
+            for source, result in outcomes:
+                if isinstance(result, VcaeError):
+                    if len(plan) == 1:
+                        raise result
+                    err.print(f"vcae: {printable(result)}")
+                    failed += 1
+                elif take:
+                    take(source, result)
+                bar.finish_file()
+    if failed == len(plan):
+        raise VcaeError("none of the files could be used; see the reasons above")
+    return failed
+
+
+def _in_threads(plan: Plan, process: Process[R], jobs: int, bar: Bar) -> Outcomes[R]:
     stop = threading.Event()
 
-    def one(paths: tuple[Path, Path]) -> VcaeError | None:
+    def one(paths: tuple[Path, Path]) -> tuple[Path, R | VcaeError]:
         try:
-            process(*paths, progress)
+            return paths[0], process(*paths, progress)
         except VcaeError as error:
-            return error
-        return None
+            return paths[0], error
 
     def progress(task: str, seconds: float, total: float | None) -> None:
         if stop.is_set():
@@ -99,21 +137,12 @@ def for_each(
         if jobs == 1:
             bar.update(task, seconds, total)
 
-    with Bar(len(plan)) as bar, ThreadPoolExecutor(jobs, initializer=partial(share_cores, jobs)) as pool:
+    with ThreadPoolExecutor(jobs, initializer=partial(share_cores, jobs)) as pool:
         try:
-            for error in pool.map(one, plan) if jobs > 1 else map(one, plan):
-                if error and len(plan) == 1:
-                    raise error
-                if error:
-                    err.print(f"vcae: {printable(error)}")
-                    failed += 1
-                bar.finish_file()
+            yield from pool.map(one, plan) if jobs > 1 else map(one, plan)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-    if failed == len(plan):
-        raise VcaeError("none of the files could be used; see the reasons above")
-    return failed
 
 
 def share_cores(jobs: int) -> None:
@@ -126,6 +155,10 @@ def share_cores(jobs: int) -> None:
 def printable(message: object) -> str:
     """A message in one line, whatever the names of files in it: control characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message))
+
+
+def _print(message: Warning | str) -> None:
+    err.print(f"vcae: {printable(message)}")
 
 
 class Notices:
@@ -145,8 +178,8 @@ class Notices:
         return any(message.startswith(f"{path}: ") for message in self._partial)
 
     @contextmanager
-    def printed(self) -> Iterator[None]:
-        """Print within a `with` statement."""
+    def printed(self, print_: Callable[[Warning | str], object] = _print) -> Iterator[None]:
+        """Print within a `with` statement, or do something else with the warnings."""
         self._printed.clear()
         self._partial.clear()
         with warnings.catch_warnings():
@@ -161,7 +194,7 @@ class Notices:
                     self._partial.add(str(message))
                 if str(message) not in self._printed:
                     self._printed.add(str(message))
-                    err.print(f"vcae: {printable(message)}")
+                    print_(message)
 
             setattr(warnings, "showwarning", show)  # noqa: B010 -- of a wider type
             yield

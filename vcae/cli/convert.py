@@ -3,20 +3,24 @@
 import os
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from vcae.audio import WRITABLE
+from vcae.audio import WRITABLE, Source
 from vcae.cli import console, paths
 from vcae.cli.batch import Batch
+from vcae.cli.cluster import Cluster, Loaded
 from vcae.cli.options import (
     Device,
     Format,
     Jobs,
     Model,
+    OptionalJobs,
     Output,
+    Ray,
     References,
     SampleRate,
     Sources,
@@ -63,7 +67,8 @@ def convert(
     format: Format = None,
     sample_rate: SampleRate = None,
     subtype: Subtype = None,
-    jobs: Jobs = 1,
+    jobs: OptionalJobs = None,
+    ray: Ray = None,
     model: Model = "studio",
     device: Device = "cpu",
 ) -> None:
@@ -95,52 +100,65 @@ def convert(
         raise VcaeError("--secret and --speaker are for --anonymize; add it, or leave them out")
     if anonymize and strength != 1:
         raise VcaeError("--strength keeps a part of the voice that --anonymize is to hide; leave it out")
-    folders = _folders(out, voices) if voices else out
+    named = _named(out, voices)
+    folders = [os.path.join(out, name, "") for name in named]  # noqa: PTH118 -- the slash says: a folder
     keep = (*voice, *voices, *([secret] if secret else []))
-    batch = Batch(sources, folders, format, sample_rate, subtype, jobs, keep)
+    workers = Cluster(ray, jobs, device) if ray else None
+    threads = 1 if jobs is None else jobs
+    batch = Batch(sources, folders or out, format, sample_rate, subtype, threads, keep, workers)
     key = read_secret(secret) if anonymize else b""
-    converter = load_converter(model, device)
-    targets: dict[Path, Voice]
+    loaded = Loaded(load_converter, model, device)
+    speaker_of = _speaker_of(sources, speaker)
+
+    def target_of(source: Path, path: Path) -> str:
+        if anonymize:
+            return speaker_of(source)
+        return path.relative_to(out).parts[0] if named else ""
+
+    targets: dict[str, Voice]
     if anonymize:
-        targets = _invented(Anonymizer(converter, key), sources, batch.plan, speaker)
+        targets = _invented(Anonymizer(loaded.it, key), [source for source, _ in batch.plan], speaker_of)
     else:
+        groups = {name: [path] for name, path in named.items()} or {"": [*voice]}
         with console.Bar() as bar:
-            groups = [[path] for path in voices] or [[*voice]]
-            made = [converter.voice(paths.references(group), bar.update) for group in groups]
-        targets = {path: made[number] for path, number in batch.number.items()}
-    marks = {id(target): target.fingerprint for target in targets.values()}
+            targets = {
+                name: loaded.it.voice(paths.references(group), bar.update) for name, group in groups.items()
+            }
+    marks = {name: target.fingerprint for name, target in targets.items()}
 
     def process(source: Path, path: Path, **more: Any) -> None:
-        converter.convert_file(
-            source, path, targets[path], pitch_shift, strength, watermark=watermark, **more
-        )
+        target = targets[target_of(source, path)]
+        loaded.it.convert_file(source, path, target, pitch_shift, strength, watermark=watermark, **more)
 
-    def options(path: Path) -> tuple[object, ...]:
+    def options(source: Path, path: Path) -> tuple[object, ...]:
         more = ["watermark"] if watermark else []
-        return (converter.fingerprint, marks[id(targets[path])], pitch_shift, strength, *more)
+        mark = marks[target_of(source, path)]
+        return (loaded.it.fingerprint, mark, pitch_shift, strength, *more)
 
     batch.run(process, options)
 
 
-def _invented(
-    anonymizer: Anonymizer, sources: tuple[Path, ...], plan: list[tuple[Path, Path]], speaker: str | None
-) -> dict[Path, Voice]:
-    """An invented voice for the speaker of each source, by output."""
+def _speaker_of(sources: tuple[Path, ...], speaker: str | None) -> Callable[[Path], str]:
+    """A function that names the speaker of a recording among these sources."""
     alone = {os.path.abspath(path) for path in paths.unique(sources) if not paths.is_folder(path)}  # noqa: PTH100
-    names: dict[str, list[tuple[Path, Path]]] = {}
-    for source, path in plan:
+
+    def name(source: Path) -> str:
         if speaker is not None:
-            name = speaker
-        elif (absolute := os.path.abspath(source)) in alone:  # noqa: PTH100 -- links keep their names
-            name = source.stem
-        else:
-            name = Path(absolute).parent.name
-        names.setdefault(name, []).append((source, path))
-    targets: dict[Path, Voice] = {}
-    for name, files in names.items():
-        voice = anonymizer.voice(name, [source for source, _ in files])
-        targets.update((path, voice) for _, path in files)
-    return targets
+            return speaker
+        absolute = os.path.abspath(source)  # noqa: PTH100 -- links keep their names
+        return source.stem if absolute in alone else Path(absolute).parent.name
+
+    return name
+
+
+def _invented(
+    anonymizer: Anonymizer, recordings: list[Path], speaker_of: Callable[[Path], str]
+) -> dict[str, Voice]:
+    """An invented voice for each speaker, by name."""
+    names: dict[str, list[Source]] = {}
+    for recording in recordings:
+        names.setdefault(speaker_of(recording), []).append(recording)
+    return {name: anonymizer.voice(name, files) for name, files in names.items()}
 
 
 def read_secret(path: Path | None) -> bytes:
@@ -185,9 +203,9 @@ def _checked(name: str, secret: bytes) -> bytes:
     return secret
 
 
-def _folders(out: str, voices: tuple[Path, ...]) -> list[str]:
-    """A folder in `out` for each voice, by its name."""
-    if Path(out).suffix.lower() in WRITABLE and not Path(out).is_dir():
+def _named(out: str, voices: tuple[Path, ...]) -> dict[str, Path]:
+    """The voices by the names of their folders in `out`."""
+    if voices and Path(out).suffix.lower() in WRITABLE and not Path(out).is_dir():
         raise VcaeError(f"{out}: is one file for several voices; give a folder")
     names = [voice.name if paths.is_folder(voice) else voice.stem for voice in voices]
     for name, count in Counter(names).items():
@@ -195,7 +213,7 @@ def _folders(out: str, voices: tuple[Path, ...]) -> list[str]:
             raise VcaeError(
                 f"{count} of the --voices are called {name}; rename them, since folders are named so"
             )
-    return [os.path.join(out, name, "") for name in names]  # noqa: PTH118 -- the slash says that it is a folder
+    return dict(zip(names, voices, strict=True))
 
 
 def reconstruct(
@@ -216,4 +234,4 @@ def reconstruct(
     """
     batch = Batch(sources, out, format, sample_rate, subtype, jobs)
     converter = load_converter(model, device)
-    batch.run(converter.reconstruct_file, lambda _: converter.fingerprint)
+    batch.run(converter.reconstruct_file, lambda *_: converter.fingerprint)

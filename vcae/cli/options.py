@@ -53,6 +53,20 @@ Subtype = Annotated[
 Jobs = Annotated[int, arg(help="recordings converted at a time")]
 
 
+OptionalJobs = Annotated[
+    int | None, arg(help="recordings converted at a time; default: 1, or with --ray one on each core")
+]
+
+
+Ray = Annotated[
+    str | None,
+    arg(
+        help="address of a Ray cluster that does the work: local, auto or HOST:PORT; default: none",
+        metavar="ADDRESS",
+    ),
+]
+
+
 def load_converter(model: str, device: str) -> Converter:
     """Load a model to a device. Raises VcaeError."""
     check_device(device)

@@ -88,7 +88,7 @@ def unpack(
         blocks = packer.unpack(packed, target)
         write_speech(path, blocks, converter.sample_rate, converter.comment("decoded"), **encoding)
 
-    batch.run(one, lambda _: (converter.fingerprint, target and target.fingerprint))
+    batch.run(one, lambda *_: (converter.fingerprint, target and target.fingerprint))
 
 
 def _packed(files: tuple[Path, ...]) -> tuple[Path, ...]:

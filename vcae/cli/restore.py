@@ -83,5 +83,5 @@ def _restore(task: Task, batch: Batch, model: Path | None, device: str, pitch: f
     check_device(device)
     restorer = load(model, device)
     batch.run(
-        partial(restorer.restore_file, task=task, pitch=pitch), lambda _: (restorer.fingerprint, task, pitch)
+        partial(restorer.restore_file, task=task, pitch=pitch), lambda *_: (restorer.fingerprint, task, pitch)
     )
