@@ -1,5 +1,6 @@
 """Shared by the tests: one thread, no deadlines, speech, tiny seeded models, ways to cut a stream."""
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,10 +59,24 @@ def save_weights(folder: Path, config: AutoencoderConfig = TINY) -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that ask for the fixture `browser`."""
+    """Mark the tests that ask for the fixture `browser`, and begin with the files that take longest.
+
+    Else, one process would be left with such a file when the other has nothing to do.
+    """
+    slow: dict[Path, int] = {}
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        browser = "browser" in getattr(item, "fixturenames", ())
+        if browser:
             item.add_marker(pytest.mark.browser)
+        is_slow = item.get_closest_marker("slow") is not None
+        slow[item.path] = max(slow.get(item.path, 0), is_slow + browser)
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all test files have imported, millions of objects, out of each later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 """The benchmark reports every figure. No test depends on the speed of the machine."""
 
 import json
-import subprocess
-import sys
+from contextlib import redirect_stdout
+from io import StringIO
 
 import numpy as np
 import pytest
 from conftest import save_weights
 
 from vcae.audio import loudness
+from vcae.cli import main as cli
 from vcae.errors import VcaeError
 from vcae.evaluation.bench import Bench, Blocks, Speed, measure_speed, run_script, signal
 from vcae.inference.checkpoint import load_autoencoder, load_vocoder
@@ -24,10 +25,9 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(weights) -> Bench:
     """The output of `vcae bench --json`."""
-    command = [sys.executable, "-m", "vcae", "bench", "--quick", "--json", "--model", str(weights)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    with redirect_stdout(StringIO()) as out:
+        cli.main(["bench", "--quick", "--json", "--model", str(weights)])
+    report = json.loads(out.getvalue())
     report["speeds"] = [Speed(**speed) for speed in report["speeds"]]
     report["blocks"] = Blocks(**report["blocks"])
     report["memory"] = {int(seconds): mib for seconds, mib in report["memory"].items()}
@@ -79,8 +79,9 @@ def test_a_failed_process_is_reported():
         run_script("raise SystemExit('no such thing')")
 
 
-def test_weights_that_are_not_there(tmp_path):
-    command = [sys.executable, "-m", "vcae", "bench", "--model", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert str(tmp_path) in done.stderr and len(done.stderr.splitlines()) == 1
+def test_weights_that_are_not_there(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["bench", "--model", str(tmp_path)])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path) in line

@@ -1,11 +1,9 @@
 """Fine-tuning of a voice, with tiny networks."""
 
-import sys
-
 import pytest
 import torch
 from conftest import VOICES, save_weights
-from test_recipes import ROOT, run
+from test_recipes import script
 
 import vcae
 from vcae.files import load_tensors
@@ -17,9 +15,8 @@ CLIPS = sorted(VOICES.glob("*.flac"))
 
 def test_a_voice_is_tuned_to_recordings_and_converts(tmp_path):
     weights, out = save_weights(tmp_path / "tiny"), tmp_path / "anna.voice"
-    command = [sys.executable, "recipes/finetune_voice.py", *CLIPS, "--out", out, "--model", weights]
-    command += ["--run", tmp_path / "run", "--training.steps", "12", "--training.validate-steps", "4"]
-    done = run(*command)
+    words = [*CLIPS, "--out", out, "--model", weights, "--run", tmp_path / "run"]
+    done = script("finetune_voice", *words, "--training.steps", "12", "--training.validate-steps", "4")
     assert done.returncode == 0, done.stderr
     assert "validation" in done.stderr
     voice = vcae.Voice.load(out)
@@ -35,8 +32,8 @@ def test_a_voice_is_tuned_to_recordings_and_converts(tmp_path):
 
 
 def test_too_little_speech_is_told(tmp_path):
-    command = (sys.executable, "recipes/finetune_voice.py", CLIPS[0], "--out", tmp_path / "a.voice")
-    done = run(*command, cwd=ROOT)
+    weights, out = save_weights(tmp_path / "tiny"), tmp_path / "a.voice"
+    done = script("finetune_voice", CLIPS[0], "--out", out, "--model", weights)
     assert done.returncode == 2
     assert "seconds of speech are too few; give 20 or more" in done.stderr
-    assert not (tmp_path / "a.voice").exists()
+    assert not out.exists()

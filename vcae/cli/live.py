@@ -90,9 +90,9 @@ def stream(
         strength=strength,
         source_voice=converter.voice(paths.references(source_voice)) if source_voice else None,
     )
+    session = LiveSession(new_stream(), *rates, jitter_buffer / 1000)  # first, since it refuses bad options
     converter.trace()
     _warm_up(new_stream(), round(seconds * rates[0]))
-    session = LiveSession(new_stream(), *rates, jitter_buffer / 1000)
     interrupted = _run(session, connect(session))
     _print_summary(session, seconds, profile)
     if not (interrupted or input):

@@ -117,7 +117,7 @@ def bench(model: str | Path | None = None, seconds: Sequence[int] = (10, 600), q
     speeds.append(measure_speed(yardstick, lambda: _griffin_lim(converter, source), length, rounds, 1))
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
-        short, memory = _processes(converter, model, Path(name), seconds)
+        short, memory = _processes(converter, model, Path(name), seconds, 1 if quick else 2)
     return Bench(
         machine=f"{_cpu()}, {platform.system()}",
         torch=torch.__version__,
@@ -190,7 +190,7 @@ def _blocks(converter: Converter, source: Samples) -> Blocks:
 
 
 def _processes(
-    converter: Converter, model: str | Path | None, folder: Path, seconds: Sequence[int]
+    converter: Converter, model: str | Path | None, folder: Path, seconds: Sequence[int], rounds: int
 ) -> tuple[float, dict[int, float]]:
     """Seconds of `vcae convert` for a short file, and its peak memory in MiB by length of the recording."""
     _voice(converter).save(folder / "some.voice")
@@ -206,7 +206,7 @@ def _processes(
         args += ["--out", str(folder / "out.wav"), *options]
         return run_script(f"import sys; sys.argv = {args!r}; from vcae.__main__ import main; main()")
 
-    short = min(convert(START_UP_SECONDS)[0] for _ in range(2))
+    short = min(convert(START_UP_SECONDS)[0] for _ in range(rounds))
     return short, {length: convert(length)[1] for length in seconds}
 
 
