@@ -43,9 +43,11 @@ def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
 def script(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a recipe's file as `run` does, but in this process, which has imported what takes seconds."""
     command, code = [f"recipes/{name}.py", *map(str, words)], 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(
-        StringIO()
-    ) as err:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(StringIO()) as out,
+        redirect_stderr(StringIO()) as err,
+    ):
         patch.setattr(sys, "argv", command)
         patch.chdir(ROOT)
         try:
