@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import tyro
 from bandwidth import HELD_OUT
 from evaluate_bundled import write_part
+from evaluate_restoration import PAGE, band_distance
 from torch import Tensor
 
 from vcae.audio import Audio, Samples, concatenate, read, resample
@@ -28,10 +28,8 @@ from vcae.inference.output import extended
 from vcae.model.bandwidth import BandwidthExtender, BandwidthExtenderConfig
 from vcae.model.state import Cache
 
-PAGE = Path(__file__).parent / "RESTORATION.md"
-LOW, HIGH = 8000, 20_000
-"""The band that is compared, in Hz."""
 WINDOW = 1536  # samples, 32 ms
+BINS = slice(256, 640)  # of this window: 8 to 20 kHz
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def main(options: Options) -> None:
             narrow, start = resample(natural, wide, rate), time.process_time()
             made = system(narrow)[: len(natural)]
             seconds += time.process_time() - start
-            rows.append([log_spectral_distance(natural, made), *level_scores(natural, made, extender)])
+            rows.append([band_distance(natural, made, WINDOW, BINS), *level_scores(natural, made, extender)])
             if options.listen:
                 options.listen.mkdir(parents=True, exist_ok=True)
                 Audio(made, wide).write(options.listen / f"{key}-{name.replace(' ', '-')}.wav")
@@ -93,22 +91,6 @@ class AtLevels(BandwidthExtender):
         return self.levels.expand(len(spectrum), -1, spectrum.shape[2])
 
 
-def log_spectral_distance(natural: Samples, made: Samples) -> float:
-    """In dB between LOW and HIGH, the mean over the windows with speech in that band.
-
-    Levels below -60 dB of the natural recording's loudest bin in the band count as these.
-    """
-    first, last = (round(f * WINDOW / 48_000) for f in (LOW, HIGH))
-    spectra: list[npt.NDArray[np.float64]] = []
-    for x in (natural, made):
-        windows = np.lib.stride_tricks.sliding_window_view(x, WINDOW)[:: WINDOW // 2] * np.hanning(WINDOW)
-        spectra.append(np.abs(np.fft.rfft(windows))[:, first:last])
-    floor = spectra[0].max() / 1000
-    active = spectra[0].max(1) > 3 * floor
-    wanted, found = (20 * np.log10(np.maximum(s[active], floor)) for s in spectra)
-    return float(np.sqrt(((found - wanted) ** 2).mean(1)).mean())
-
-
 def level_scores(natural: Samples, made: Samples, extender: BandwidthExtender) -> tuple[float, float]:
     """Mean error in dB of the bands' levels, window by window, and their correlation over time.
 
@@ -116,7 +98,10 @@ def level_scores(natural: Samples, made: Samples, extender: BandwidthExtender) -
     """
     wanted, found = (extender.wide_energies(torch.from_numpy(x)[None, None])[0] for x in (natural, made))
     floor = wanted.max() - 6 * np.log(10)
-    wanted, found = wanted.clamp(min=floor)[1:], found.clamp(min=floor)[1:]  # the first is below LOW in part
+    wanted, found = (
+        wanted.clamp(min=floor)[1:],
+        found.clamp(min=floor)[1:],
+    )  # not that from 7.2 kHz on
     error = float((found - wanted).abs().mean()) * 10 / np.log(10)
     bands = [pair for pair in zip(wanted.numpy(), found.numpy(), strict=True) if pair[0].std() > 1e-3]
     correlations = [np.corrcoef(pair)[0, 1] if pair[1].std() > 1e-3 else 0.0 for pair in bands]

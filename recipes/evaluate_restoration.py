@@ -211,14 +211,20 @@ def intrusive(clean: Audio, made: Audio) -> Scores:
 
 
 def missing_band_distance(clean: Audio, made: Audio) -> float:
-    """Log-spectral distance in dB between 4 and 8 kHz, the mean over the frames with speech in that band.
+    """Log-spectral distance in dB between 4 and 8 kHz, by windows of 32 ms."""
+    return band_distance(clean.samples, made.samples, 512, slice(129, None))
 
-    Windows of 32 ms. Levels below -60 dB of the clean recording's loudest bin in the band count as these.
+
+def band_distance(clean: Samples, made: Samples, size: int, bins: slice) -> float:
+    """Log-spectral distance in dB in some bins, the mean over the frames with speech in that band.
+
+    Windows have `size` samples. Levels below -60 dB of the clean recording's loudest bin in the band count as
+    these.
     """
     spectra = []
-    for audio in (clean, made):
-        windows = np.lib.stride_tricks.sliding_window_view(audio.samples, 512)[::256] * np.hanning(512)
-        spectra.append(np.abs(np.fft.rfft(windows))[:, 129:])
+    for samples in (clean, made):
+        windows = np.lib.stride_tricks.sliding_window_view(samples, size)[:: size // 2] * np.hanning(size)
+        spectra.append(np.abs(np.fft.rfft(windows))[:, bins])
     frames = min(map(len, spectra))
     c, m = (s[:frames] for s in spectra)
     floor = c.max() / 1000

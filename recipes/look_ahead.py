@@ -168,8 +168,6 @@ class LookAheadStage(Stage[ContentBatch, LookAheadOutput]):
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": self.config, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(self.config.loss_weights)
         self.frozen = (model.code,) if isinstance(model.code, FrozenCode) else ()
 

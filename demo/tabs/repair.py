@@ -1,7 +1,6 @@
 """The tab that repairs a recording: removes noise, widens telephone sound, gives a voice to a whisper."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -101,7 +100,7 @@ def tab(studio: Studio) -> None:
         after = Audio(audio.concatenate(repaired), restorer().sample_rate)
         wide = studio.compute(full_band, after) if fault == "superres" else after
         name = title(str(path))
-        rate = max(audio.decode(Path(str(path)))[0], wide.sample_rate)
+        rate = max(heard.sample_rate, wide.sample_rate)
         kept = studio.shelf.keep(wide, f"{name} - repaired", rate)
         tracks = [
             Track("Before", before, studio.shelf.keep(before, "sound").address),

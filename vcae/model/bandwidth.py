@@ -119,5 +119,5 @@ class BandwidthExtender(nn.Module):
 
     def wide_energies(self, wav: Tensor) -> Tensor:
         """Log-energies of the bands of speech at `output_rate`: (B, 1, factor * N) -> (B, bands, T)."""
-        spectrum = stft(wav, self.wide_window / self.config.factor, None, self)
+        spectrum = stft(wav, self.wide_window / self.config.factor)
         return self.band_energies(spectrum[:, : len(self.source)])

@@ -6,7 +6,7 @@ from torch import Tensor
 from vcae.model.state import Cache, overlap_add, with_past
 
 
-def stft(wav: Tensor, window: Tensor, cache: Cache | None, owner: object) -> Tensor:
+def stft(wav: Tensor, window: Tensor, cache: Cache | None = None, owner: object = None) -> Tensor:
     """Spectra of windows of W samples that start a quarter apart: (B, 1, N) -> (B, W / 2 + 1, 4 N / W).
 
     window: (W,), which is put on the samples. Window t ends with sample (t + 1) W / 4. The spectra are

@@ -46,8 +46,6 @@ class BandwidthStage(Stage[Batch, BandwidthOutput]):
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": self.config, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(self.config.loss_weights)
 
     def generate(self, batch: Batch, phase: Phase) -> BandwidthOutput:
@@ -57,7 +55,7 @@ class BandwidthStage(Stage[Batch, BandwidthOutput]):
             narrow = resample(
                 batch.source, model.output_rate, model.sample_rate, lowpass_filter_width=32, rolloff=0.98
             )
-            seen = stft(narrow, model.window, None, model)
+            seen = stft(narrow, model.window)
             wanted = model.wide_energies(batch.source)
         predicted, wanted = in_step(model.predict(seen), wanted, model.config.delay)
         # The first windows hold the beginning of the crop, a click that fills all bands.

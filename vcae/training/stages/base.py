@@ -51,6 +51,11 @@ class Stage(nn.Module, ABC, Generic[Input, Output]):
     frozen: tuple[nn.Module, ...] = ()
     constant: tuple[nn.Module, ...] = ()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminator = nn.Module()  # an empty one, for stages that have none
+        self.milestones = {}
+
     def train(self, mode: bool = True) -> "Stage[Input, Output]":
         """Train mode for all but the frozen modules."""
         super().train(mode)

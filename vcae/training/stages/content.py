@@ -63,8 +63,6 @@ class ContentStage(Stage[ContentBatch, ContentOutput]):
         )
         self.guide = guide.requires_grad_(False) if guide else None
         self.frozen = self.constant = (guide,) if guide else ()
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(c.loss_weights)
 
     def generate(self, batch: ContentBatch, phase: Phase) -> ContentOutput:

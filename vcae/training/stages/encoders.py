@@ -71,8 +71,6 @@ class EncodersStage(Stage[Batch, EncodersOutput]):
         self.sketch = Sketch(model.config.content_dim, model.config.speaker_dim, c.sketch_width)
         self.recogniser = recogniser.requires_grad_(False)
         self.frozen = (self.recogniser,)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(c.loss_weights)
 
     def generate(self, batch: Batch, phase: Phase) -> EncodersOutput:

@@ -48,8 +48,6 @@ class ProsodyPredictorStage(Stage[Batch, ProsodyPredictorOutput]):
         self.configs = {"model": model.config, "stage": self.config, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
         self.frozen = self.constant = (autoencoder,)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(self.config.loss_weights)
 
     def generate(self, batch: Batch, phase: Phase) -> ProsodyPredictorOutput:

@@ -36,8 +36,6 @@ class RecogniserStage(Stage[Batch, RecogniserOutput]):
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": self.config, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(self.config.loss_weights)
 
     def generate(self, batch: Batch, phase: Phase) -> RecogniserOutput:

@@ -46,8 +46,6 @@ class SpeakerStage(Stage[SpeakerBatch, SpeakerOutput]):
         self.log_mel = LogMel(sizes.mel)
         self.prototypes = sampler.prototypes  # not a buffer: it belongs to the data
         self.of_tokens = nn.Linear(sizes.tokens * sizes.token_dim, sizes.dim)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(self.config.loss_weights)
 
     def generate(self, batch: SpeakerBatch, phase: Phase) -> SpeakerOutput:

@@ -123,8 +123,6 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
         blocks = len(model.decoder.coarse.blocks) + len(model.decoder.fine.blocks)
         sizes = VoiceAdapterConfig(m.mel, blocks, m.decoder_width, m.expansion * m.decoder_width, c.rank)
         self.adapter = VoiceAdapter(sizes)
-        self.discriminator = nn.Module()  # there is none
-        self.milestones = {}
         self.loss_weights = asdict(c.loss_weights)
 
     def _code(self, voices: Sequence[Voice]) -> SpeakerCode:
