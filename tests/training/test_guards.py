@@ -62,6 +62,17 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(tmp_path,
         check_folder(tmp_path, 0)
 
 
+def test_processes_may_check_one_folder_at_the_same_time(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def touched_and_removed_by_another(path: Path) -> None:
+        touch(path)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", touched_and_removed_by_another)
+    check_folder(tmp_path, 0)
+
+
 def test_a_disk_without_room_for_a_checkpoint_is_told_before_the_first_step(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OutputError, match=r"0 MB are free, and a checkpoint needs \d+ MB; make room"):

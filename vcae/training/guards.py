@@ -21,7 +21,7 @@ def check_folder(folder: Path, needed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process of the run may have removed it
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise OutputError(
