@@ -64,6 +64,37 @@ def test_noise_has_the_ratio_that_is_set():
     torch.testing.assert_close(10 * ratio.log10(), torch.full((4, 1), 5.0), atol=0.01, rtol=0)
 
 
+def test_each_kind_of_noise_has_its_share():
+    silent = torch.zeros(3, 1, RATE)
+    voices = torch.cat([vowel(f0) for f0 in (110.0, 170.0, 260.0)])
+    only = {k: replace(SNR, shares=tuple(float(k == j) for j in range(4))) for k in range(4)}
+
+    def added(kind, recorded):
+        seen, clean = corrupt.noisy(voices, recorded, only[kind], RATE, seeded())
+        return seen - clean
+
+    assert added(0, silent).abs().max() == 0  # nothing was recorded
+    for kind in (1, 2, 3):  # what was recorded has no influence
+        assert torch.equal(added(kind, silent), added(kind, noise(3, 1, RATE)))
+        assert added(kind, silent).abs().max() > 0.01
+
+
+def test_periodic_noise_has_a_fundamental_in_its_range():
+    steady = replace(SNR, periodic_hz=(100.0, 100.0), modulation_db=(0.0, 0.0), slope=(0.0, 0.0))
+    made = corrupt.periodic(torch.zeros(4, 1, RATE), steady, RATE, seeded())
+    assert (periodicity(made, 100.0) > 0.45).all()  # half of the power or more is periodic
+    assert (periodicity(made, 137.0) < 0.3).all()
+
+
+def test_other_voices_are_never_of_the_example_itself():
+    for batch in (5, 3):
+        voices = torch.zeros(batch, 1, 100)
+        voices[2] = 1.0
+        made = corrupt.babble(voices, seeded())
+        assert made[2].abs().max() == 0 and (made[:2] > 0).all()
+    assert corrupt.babble(noise(1, 1, 100), seeded()).abs().max() == 0
+
+
 def test_in_a_room_the_clean_speech_is_the_direct_sound():
     rooms = RoomConfig(share=1.0, ratio_db=(6.0, 6.0))
     config = replace(SNR, snr_db=(60.0, 60.0), rooms=rooms)

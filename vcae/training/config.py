@@ -637,14 +637,22 @@ class NoiseConfig:
 
     snr_db: tuple[float, float] = (-5.0, 20.0)
     """Signal-to-noise ratio."""
-    recorded: float = 0.75
-    """Share of the examples with recorded noise; the others have coloured noise."""
+    shares: tuple[float, float, float, float] = (0.5, 0.2, 0.15, 0.15)
+    """Shares of the examples with recorded noise, coloured noise, periodic noise, and other voices."""
     mixed: float = 0.4
     """Share of the recorded noises to which another one is added."""
     tilt: float = 1.0
     """Recorded noise is filtered by a power spectrum of 1 / f ** slope, slope from -tilt to tilt."""
     slope: tuple[float, float] = (0.0, 2.0)
-    """Coloured noise has a power spectrum of 1 / f ** slope."""
+    """Coloured and periodic noise have a power spectrum of 1 / f ** slope."""
+    periodic_hz: tuple[float, float] = (25.0, 1000.0)
+    """F0 of periodic noise."""
+    drift: tuple[float, float] = (0.002, 0.1)
+    """Standard deviation of the change of its log-F0 in 50 ms."""
+    modulation_db: tuple[float, float] = (0.0, 12.0)
+    """Standard deviation of the level of coloured and periodic noise over time."""
+    modulation_points: tuple[int, int] = (2, 40)
+    """Number of levels that are drawn for an example; between them the level changes steadily."""
     rooms: RoomConfig = field(default_factory=RoomConfig)
     """Reverberation before the noise."""
 

@@ -22,17 +22,61 @@ def noisy(
 
     The clean speech has the level of the direct sound in the corrupted one.
     """
-    draws = torch.rand(5, len(wav), generator=rng, device=wav.device)
+    draws = torch.rand(4, len(wav), generator=rng, device=wav.device)
     wet = reverberate(wav, config.rooms, sample_rate, rng)
     direct = (wet * wav).sum(-1, keepdim=True) / wav.square().sum(-1, keepdim=True).clamp(min=1e-10)
-    flat, steep = config.slope
-    white = torch.randn(wav.shape, generator=rng, device=wav.device)
-    made = colour(white, flat + draws[0] * (steep - flat))
-    both = recorded + recorded.roll(1, 0).where(draws[3, :, None, None] < config.mixed, 0.0)
-    recorded = colour(both, config.tilt * (2 * draws[4] - 1))
-    noise = recorded.where(draws[1, :, None, None] < config.recorded, made)
+    both = recorded + recorded.roll(1, 0).where(draws[1, :, None, None] < config.mixed, 0.0)
+    recorded = colour(both, config.tilt * (2 * draws[3] - 1))
+    kinds = [recorded, coloured(wav, config, rng), periodic(wav, config, sample_rate, rng), babble(wav, rng)]
+    shares = torch.tensor(config.shares, device=wav.device).cumsum(0)
+    kind = torch.searchsorted(shares / shares[-1], draws[0]).clamp(max=len(kinds) - 1)
+    noise = torch.stack(kinds)[kind, torch.arange(len(wav), device=wav.device)]  # (B, 1, N)
     low, high = config.snr_db
     return add_noise(wet, noise, low + draws[2] * (high - low)), wav * direct
+
+
+def coloured(like: Tensor, config: NoiseConfig, rng: torch.Generator) -> Tensor:
+    """Steady or amplitude-modulated noise with a sloping spectrum, in the shape of (B, 1, N)."""
+    flat, steep = config.slope
+    draws = torch.rand(len(like), generator=rng, device=like.device)
+    white = torch.randn(like.shape, generator=rng, device=like.device)
+    return modulated(colour(white, flat + draws * (steep - flat)), config, rng)
+
+
+def periodic(like: Tensor, config: NoiseConfig, sample_rate: int, rng: torch.Generator) -> Tensor:
+    """Engines, sirens and cries: pulses and noise under a sloping spectrum, in the shape of (B, 1, N).
+
+    Log-F0 drifts as a random walk, faster in some examples.
+    """
+    draws = torch.rand(4, len(like), 1, 1, generator=rng, device=like.device)
+    (low, high), (steady, wild) = map(math.log, config.periodic_hz), map(math.log, config.drift)
+    size = like.shape[-1]
+    steps = 2 + 20 * size // sample_rate
+    walk = torch.randn(len(like), 1, steps, generator=rng, device=like.device).cumsum(-1)
+    walk = walk * (steady + draws[1] * (wild - steady)).exp()
+    log_f0 = low + draws[0] * (high - low) + F.interpolate(walk, size, mode="linear")
+    f0 = log_f0.clamp(low, high).exp() / sample_rate  # cycles a sample, (B, 1, N)
+    tone = pulses(f0.cumsum(-1), f0)
+    white = torch.randn(like.shape, generator=rng, device=like.device)
+    flat, steep = config.slope
+    y = colour(tone + draws[2] * white, (flat + draws[3] * (steep - flat)).flatten())
+    return modulated(y, config, rng)
+
+
+def modulated(noise: Tensor, config: NoiseConfig, rng: torch.Generator) -> Tensor:
+    """Modulate the amplitude of noise (B, 1, N) at random: a little in some examples, to bursts in others."""
+    low, high = config.modulation_db
+    deviation = low + (high - low) * torch.rand(len(noise), 1, 1, generator=rng, device=noise.device)
+    points = int(torch.randint(*config.modulation_points, (1,), generator=rng, device=noise.device))
+    level = torch.randn(len(noise), 1, points, generator=rng, device=noise.device)
+    return noise * 10 ** (deviation * F.interpolate(level, noise.shape[-1], mode="linear") / 20)
+
+
+def babble(wav: Tensor, rng: torch.Generator) -> Tensor:
+    """Up to four of the other voices of a batch at once, time-shifted: (B, 1, N) -> (B, 1, N)."""
+    shifts = torch.randint(wav.shape[-1], (4,), generator=rng, device=wav.device).tolist()
+    others = [wav.roll((k, shift), (0, -1)) for k, shift in enumerate(shifts[: len(wav) - 1], 1)]
+    return torch.stack([torch.zeros_like(wav), *others]).sum(0)
 
 
 def telephone(wav: Tensor, config: TelephoneConfig, sample_rate: int, rng: torch.Generator) -> Tensor:
