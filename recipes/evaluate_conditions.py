@@ -48,6 +48,23 @@ LOW = 165.0
 
 
 @dataclass(frozen=True)
+class Emotion:
+    """How emotion changes speech, as Scherer (2003) summarises it; factors, but for the tilt."""
+
+    pitch: float
+    """Of mean F0."""
+    range: float
+    """Of the deviation of log-F0 from its mean."""
+    tempo: float
+    tilt_db: float
+    """Gain of the spectrum for each octave above 500 Hz, up to 4 kHz: the effort of the voice."""
+
+
+EXCITED = Emotion(pitch=1.35, range=1.6, tempo=1.2, tilt_db=3.0)
+SAD = Emotion(pitch=0.9, range=0.5, tempo=0.8, tilt_db=-3.0)
+
+
+@dataclass(frozen=True)
 class Options:
     """What to evaluate, and where to write."""
 
@@ -89,6 +106,12 @@ def references(converter: vcae.Converter) -> dict[str, System]:
         "reference: three, with pink noise at 10 dB SNR": with_references(
             lambda recordings: [noisy(each, 10.0) for each in recordings]
         ),
+        "reference: three, spoken as if excited": with_references(
+            lambda recordings: [moved(each, EXCITED) for each in recordings]
+        ),
+        "reference: three, spoken as if sad": with_references(
+            lambda recordings: [moved(each, SAD) for each in recordings]
+        ),
     }
 
 
@@ -114,6 +137,25 @@ def noisy(audio: Audio, snr_db: float) -> Audio:
     white = torch.randn(wav.shape, generator=torch.Generator().manual_seed(len(audio.samples)))
     pink = colour(white, torch.ones(1))
     return Audio(add_noise(wav, pink, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
+
+
+def moved(audio: Audio, emotion: Emotion) -> Audio:
+    """The recording with the pitch, range, tempo and effort of an emotion, by WORLD; the level is kept."""
+    import pyworld
+
+    rate, x = audio.sample_rate, audio.samples.astype(np.float64)
+    f0, times = pyworld.harvest(x, rate)
+    envelope = pyworld.cheaptrick(x, f0, times, rate)
+    aperiodicity = pyworld.d4c(x, f0, times, rate)
+    voiced = f0 > 0
+    log_f0 = np.log(f0[voiced])
+    f0[voiced] = emotion.pitch * np.exp(log_f0.mean() + emotion.range * (log_f0 - log_f0.mean()))
+    hertz = np.linspace(0, rate / 2, envelope.shape[1])
+    octaves = np.log2(hertz.clip(500, 4000) / 500)
+    envelope *= 10 ** (emotion.tilt_db * octaves / 10)
+    y = pyworld.synthesize(f0, envelope, aperiodicity, rate, pyworld.default_frame_period / emotion.tempo)
+    y *= np.sqrt(np.square(x).mean() / np.square(y).mean())
+    return Audio(y.astype(np.float32), rate)
 
 
 def reverberant(audio: Audio) -> Audio:

@@ -26,6 +26,7 @@ from vcae.evaluation.metrics.cache import FeatureCache
 from vcae.evaluation.trials import Trial
 from vcae.files import load_tensors, save_tensors
 from vcae.training.config import TrainConfig
+from vcae.training.labels import f0_labels
 from vcae.training.run import phases_of
 
 ROOT = Path(__file__).parents[2]
@@ -301,6 +302,30 @@ def test_a_source_is_degraded_but_complete(how, kept, lost):
     gained = 3 if how == "reverberant" else 0  # dB: reverberation is about as loud as the direct sound
     assert level(bad, kept) == pytest.approx(level(clean, kept) + gained, abs=2.5)
     assert lost is None or level(bad, lost) < level(clean, lost) - 20
+
+
+def test_an_emotion_moves_pitch_range_tempo_and_effort():
+    import evaluate_conditions
+
+    clean = read(ROOT / "demo/voices/vcc2016-SF1-200001.flac", 16_000)
+
+    def measured(audio):
+        f0 = f0_labels(audio.samples, 16_000, 160)
+        power = np.abs(np.fft.rfft(audio.samples)) ** 2
+        hertz = np.linspace(0, 8000, len(power))
+        tilt = power[(hertz > 2000) & (hertz < 4000)].sum() / power[(hertz > 200) & (hertz < 600)].sum()
+        return np.median(f0[f0 > 0]), np.log(f0[f0 > 0]).std(), 10 * math.log10(tilt)
+
+    pitch, spread, tilt = measured(clean)
+    for emotion in (evaluate_conditions.EXCITED, evaluate_conditions.SAD):
+        made = evaluate_conditions.moved(clean, emotion)
+        assert made.samples.dtype == np.float32
+        assert made.duration == pytest.approx(clean.duration / emotion.tempo, rel=0.01)
+        assert np.square(made.samples).mean() == pytest.approx(np.square(clean.samples).mean(), rel=0.01)
+        moved_pitch, moved_spread, moved_tilt = measured(made)
+        assert moved_pitch == pytest.approx(emotion.pitch * pitch, rel=0.1)
+        assert (moved_spread > spread) == (emotion.range > 1)
+        assert (moved_tilt > tilt) == (emotion.tilt_db > 0)
 
 
 def test_less_reference_is_a_part_of_it():
