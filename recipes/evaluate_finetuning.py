@@ -9,6 +9,7 @@ has seen.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
 from vcae.evaluation.metric_set import MetricSet
 from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
+from vcae.evaluation.results import Evaluation
 from vcae.evaluation.runner import evaluate
 from vcae.evaluation.systems import System
 from vcae.evaluation.trials import MAX_SECONDS, MIN_SECONDS, Trial
@@ -77,6 +79,19 @@ def main(options: Options) -> None:
     found = evaluate(trials, systems, options.out / "converted", metrics, track=track)
     found.write_json(options.out / "results.json")
     show(found.table(MEASURES))
+    show(gains(found, options.minutes))
+
+
+def gains(found: Evaluation, minutes: Sequence[float]) -> list[list[str]]:
+    """The table of the differences that fine-tuning makes, with intervals, in the same trials."""
+    rows = [["fine-tuned less zero-shot", *MEASURES]]
+    for each in minutes:
+        change = found.difference(f"fine-tuned, {each:g} min", f"zero-shot, {each:g} min")
+        cells = [
+            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*change[name]) if name in change else "" for name in MEASURES
+        ]
+        rows.append([f"{each:g} min", *cells])
+    return rows
 
 
 def into(voices: dict[str, vcae.Voice], converter: vcae.Converter) -> System:

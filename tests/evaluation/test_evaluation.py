@@ -248,6 +248,22 @@ def test_the_interval_is_over_speakers():
     assert alike == pytest.approx((0.3, 0.3, 0.3))
 
 
+def test_a_difference_is_between_the_same_trials():
+    """What is hard for both systems does not widen its interval."""
+    pairs = [(s, t) for s in "abcdef" for t in "abcdef" if s != t]
+    plain = {(s, t): float(ord(t) - 97) for s, t in pairs}
+    better = {pair: value + 0.1 for pair, value in plain.items()}
+    made = Evaluation({"x": results(better), "y": results(plain)}, Level.measures)
+    assert made.difference("x", "y")["level"] == pytest.approx((0.1, 0.1, 0.1))
+    low, high = made.summary("x")["level"][1:]
+    assert high - low > 1
+    for_one = {(s, t): value + (0.6 if t == "a" else 0.0) for (s, t), value in plain.items()}
+    mean, low, high = Evaluation(made.results | {"z": results(for_one)}, Level.measures).difference("z", "y")[
+        "level"
+    ]
+    assert mean == pytest.approx(0.1) and low == pytest.approx(0) and high > 0.2
+
+
 def test_a_mean_counts_by_weight():
     made = results({("a", "b"): 1.0}, weight=3) + results({("b", "a"): 0.0})
     assert Evaluation({"x": made}, Level.measures).summary("x")["level"][0] == pytest.approx(0.75)

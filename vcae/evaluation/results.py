@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from vcae.evaluation.metrics.base import Features, Measure, Score
 from vcae.evaluation.trials import Trial
@@ -21,6 +22,13 @@ Interval: TypeAlias = tuple[float, float, float]
 def format_interval(interval: Interval | None) -> str:
     """A table cell such as "0.77 [0.74, 0.79]"; empty for a measure without scores."""
     return "{:.2f} [{:.2f}, {:.2f}]".format(*interval) if interval else ""
+
+
+def _ends(means: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of resampled means, without those that are NaN."""
+    known = means[~np.isnan(means)]
+    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,22 @@ class Evaluation:
         The bootstrap resamples speakers, as sources and as targets at once. Trials that share a speaker are
         correlated, so an interval from resampled trials would be too narrow.
         """
+        return {name: (mean, *_ends(means)) for name, (mean, means) in self._resampled(system).items()}
+
+    def difference(self, system: str, baseline: str) -> dict[str, Interval]:
+        """Mean of each measure less that of a baseline with the same trials: measure name -> interval.
+
+        Both are resampled alike, so what is hard for both does not widen the interval.
+        """
+        ours, theirs = self._resampled(system), self._resampled(baseline)
+        return {
+            name: (ours[name][0] - mean, *_ends(ours[name][1] - means))
+            for name, (mean, means) in theirs.items()
+            if name in ours
+        }
+
+    def _resampled(self, system: str) -> dict[str, tuple[float, npt.NDArray[np.float64]]]:
+        """The mean of each measure, and those of all resamples, NaN where none of the trials was drawn."""
         results = self.results[system]
         speakers = sorted({s for r in results for s in (r.trial.source_speaker, r.trial.target_speaker)})
         count = len(speakers)
@@ -70,18 +94,17 @@ class Evaluation:
         sources = draws[:, [speakers.index(r.trial.source_speaker) for r in results]]
         targets = draws[:, [speakers.index(r.trial.target_speaker) for r in results]]
         drawn = sources * targets  # (resamples, results): count of each trial
-        summary: dict[str, Interval] = {}
+        found = {}
         for measure in self.measures:
             missing = Score(0.0, 0.0)
             scores = np.array([r.scores.get(measure.name, missing) for r in results])
             values, weights = scores[:, 0], scores[:, 1]
-            if not weights.any():
-                continue
-            totals = drawn @ weights
-            means = (drawn @ (weights * values))[totals > 0] / totals[totals > 0]
-            low, high = np.quantile(means, [0.025, 0.975]) if len(means) else (np.nan, np.nan)
-            summary[measure.name] = (float(np.average(values, weights=weights)), float(low), float(high))
-        return summary
+            if weights.any():
+                totals = drawn @ weights
+                sums = drawn @ (weights * values)
+                means = np.divide(sums, totals, out=np.full(RESAMPLES, np.nan), where=totals > 0)
+                found[measure.name] = float(np.average(values, weights=weights)), means
+        return found
 
     def failures(self, system: str) -> int:
         """The number of failed conversions."""
