@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gradio as gr
+import httpx
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vcae import Converter
 from vcae.cli.console import err
+from vcae.errors import VcaeError
 
 from . import api
 from .shelf import KEPT, SWEPT
@@ -139,6 +141,12 @@ def _of_dropdowns(blocks: gr.Blocks, languages: dict[str, dict[str, str]]) -> di
     return {"en": english} | {name: {k: texts.get(k, k) for k in labels} for name, texts in languages.items()}
 
 
+def bypass_proxy(*hosts: str) -> None:
+    """Let requests of this process to these hosts, its own, go to no proxy."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), *hosts]))
+
+
 def serve(
     converter: Converter,
     live: Converter,
@@ -151,7 +159,9 @@ def serve(
     """Serve the page until interrupted, then delete all recordings and results.
 
     converter: for recordings. live: for the Live tab; may be the same. watermark: mark results as converted.
+    Raises VcaeError where the page cannot be reached from this computer.
     """
+    bypass_proxy("localhost", host)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     theme = gr.themes.Default(
         primary_hue="teal",
@@ -183,27 +193,33 @@ def serve(
             "samples": {name: sample.path.name for name, sample in SAMPLES.items()},
             "languages": languages,
         }
-        _, local, public = blocks.launch(
-            app_kwargs={"routes": [*studio.routes, *files], "middleware": [Middleware(SecurityHeaders)]},
-            server_name=host,
-            server_port=port,
-            auth=auth,
-            share=share,
-            theme=theme,
-            css_paths=STATIC / "style.css",
-            head=f"<script>window.demo = {json.dumps(known, ensure_ascii=False)};</script>",
-            head_paths=STATIC / "head.html",
-            allowed_paths=[str(FOLDER / "voices")],
-            max_file_size=f"{MAX_UPLOAD}mb",
-            footer_links=["api", "settings"],
-            i18n=gr.I18n(**_of_dropdowns(blocks, languages)),
-            run_history=False,  # it would store recordings in the browser
-            enable_monitoring=False,
-            ssr_mode=False,
-            inbrowser=err.is_terminal,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
+        try:
+            _, local, public = blocks.launch(
+                app_kwargs={"routes": [*studio.routes, *files], "middleware": [Middleware(SecurityHeaders)]},
+                server_name=host,
+                server_port=port,
+                auth=auth,
+                share=share,
+                theme=theme,
+                css_paths=STATIC / "style.css",
+                head=f"<script>window.demo = {json.dumps(known, ensure_ascii=False)};</script>",
+                head_paths=STATIC / "head.html",
+                allowed_paths=[str(FOLDER / "voices")],
+                max_file_size=f"{MAX_UPLOAD}mb",
+                footer_links=["api", "settings"],
+                i18n=gr.I18n(**_of_dropdowns(blocks, languages)),
+                run_history=False,  # it would store recordings in the browser
+                enable_monitoring=False,
+                ssr_mode=False,
+                inbrowser=err.is_terminal,
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+        except httpx.HTTPError as error:  # Gradio asks the page whether it is there
+            raise VcaeError(
+                f"the page at {host}, port {port} cannot be reached from this computer ({error}); check the"
+                " network settings: localhost must be known"
+            ) from None
         studio.later(live.trace)  # not before, since it keeps the server from answering for a while
         err.print(f"Open {public or local} in a browser; press Ctrl+C here to end it.")
         blocks.block_thread()

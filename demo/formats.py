@@ -28,13 +28,14 @@ def write(path: Path, sound: Audio, rate: int) -> None:
     if rates:
         rate = min((r for r in rates if r >= rate), default=max(rates))
     blocks = at_rate([sound.samples], sound.sample_rate, rate)
-    sound = Audio(audio.concatenate(blocks), rate)
+    sound = Audio(audio.concatenate(blocks), rate, sound.comment)
     writer: Callable[[Path, Audio], None] = _write_aac if path.suffix == ".m4a" else audio.write
     writer(path, sound)
 
 
 def _write_aac(path: Path, sound: Audio) -> None:
     with av.open(str(path), "w", format="ipod") as container:
+        container.metadata["comment"] = sound.comment
         stream = container.add_stream("aac", rate=sound.sample_rate, layout="mono")
         stream.bit_rate = AAC_BITS
         samples = np.ascontiguousarray(sound.samples.clip(-1, 1)[None])

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -93,7 +93,9 @@ class Shelf:
         """The file at `path`, or beside it one of the rate that downloads have, made from the WAV file."""
         out = path.with_name(f"download{path.suffix}")
         if not out.is_file():
-            formats.write(out, audio.read(path.with_suffix(".wav")), self._rates[path.parent.name])
+            wav = path.with_suffix(".wav")
+            sound = replace(audio.read(wav), comment=audio.comment(wav))
+            formats.write(out, sound, self._rates[path.parent.name])
         return out
 
     def _sweep(self) -> None:

@@ -133,7 +133,7 @@ class Studio:
         while (block := self.compute(next, blocks, None)) is not None:
             converted.append(block)
             yield done
-        yield Audio(audio.concatenate(converted), self.rate)
+        yield Audio(audio.concatenate(converted), self.rate, self.converter.comment("converted"))
 
     def marked(self, sound: Audio) -> Audio:
         """Speech that was made here, with the watermark if there is to be one."""

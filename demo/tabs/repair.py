@@ -97,7 +97,8 @@ def tab(studio: Studio) -> None:
                     repaired.append(block)
         except VcaeError as error:
             return {status: told(error)}
-        after = Audio(audio.concatenate(repaired), restorer().sample_rate)
+        comment = restorer().comment(fault)
+        after = Audio(audio.concatenate(repaired), restorer().sample_rate, comment)
         wide = studio.compute(full_band, after) if fault == "superres" else after
         name = title(str(path))
         rate = max(heard.sample_rate, wide.sample_rate)

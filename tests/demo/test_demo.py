@@ -68,6 +68,7 @@ class Server:
         command = [sys.executable, "-c", PROGRAM, "--port", str(port), *options]
         here = Path(__file__).parents[2]
         environment = {**os.environ, "PYTHONPATH": str(here), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+        environment["HTTP_PROXY"] = environment["http_proxy"] = "http://127.0.0.1:9"  # does not answer
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command, env=environment, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -739,6 +740,7 @@ def test_several_files_become_one_archive(visit, vc, tmp_path):
         assert archive.namelist() == ["Woman 1 - Man 1.flac", "Man 1 - Man 1.flac"]
         (tmp_path / "made.flac").write_bytes(archive.read("Woman 1 - Man 1.flac"))
     assert same(audio.read(tmp_path / "made.flac"), vc.convert(SOURCE, MAN, watermark=True))
+    assert audio.comment(tmp_path / "made.flac") == vc.comment("converted")
 
 
 def test_several_files_are_cancelled(visit, tmp_path):

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import VOICES
@@ -57,6 +58,15 @@ def test_a_result_has_the_rate_of_its_source(tmp_path, suffix, rate):
     assert audio.loudness(made.samples, made.sample_rate) == pytest.approx(
         audio.loudness(sound.samples, RATE), abs=1
     )
+
+
+@pytest.mark.parametrize("suffix", formats.RATES)
+def test_downloads_say_in_their_metadata_that_they_are_converted(tmp_path, suffix):
+    shelf = Shelf(tmp_path / "shelf")
+    kept = shelf.keep(Audio(np.full(RATE, 0.1, np.float32), RATE, "converted by vcae"), "a - b", 48_000)
+    with av.open(str(shelf._encoded(kept.path.with_suffix(suffix)))) as made:
+        about = made.metadata | made.streams[0].metadata
+        assert "converted by vcae" in {name.lower(): text for name, text in about.items()}.get("comment", "")
 
 
 @pytest.mark.parametrize(

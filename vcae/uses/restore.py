@@ -77,7 +77,8 @@ class SpeechRestorer:
         """
         wanted = sample_rate or self.sample_rate
         blocks = self.restore_blocks(source, "superres", full_band=wanted > self.sample_rate)
-        return Audio(concatenate(at_rate(blocks, self.sample_rate, wanted)), wanted)
+        samples = concatenate(at_rate(blocks, self.sample_rate, wanted))
+        return Audio(samples, wanted, self.comment("superres"))
 
     def revoice(self, source: str | Path | Audio, pitch: float | None = None) -> Audio:
         """Speak whispered or monotone speech with a voice and a melody.
@@ -93,7 +94,8 @@ class SpeechRestorer:
 
         pitch: as for `revoice`. way: how, by default the better one, `WAYS`. Raises AudioError, VcaeError.
         """
-        return Audio(concatenate(self.restore_blocks(source, task, pitch, way)), self.sample_rate)
+        samples = concatenate(self.restore_blocks(source, task, pitch, way))
+        return Audio(samples, self.sample_rate, self.comment(task))
 
     def restore_blocks(
         self,
@@ -146,8 +148,11 @@ class SpeechRestorer:
         """Restore to a file, block by block. Raises OutputError and the errors of `restore`."""
         full_band = (encoding.get("sample_rate") or self.sample_rate) > self.sample_rate
         blocks = self.restore_blocks(source, task, pitch, progress=progress, full_band=full_band)
-        comment = f"speech after {task}, made by vcae with the weights {self.fingerprint}"
-        write_speech(out, blocks, self.sample_rate, comment, **encoding)
+        write_speech(out, blocks, self.sample_rate, self.comment(task), **encoding)
+
+    def comment(self, task: Task) -> str:
+        """What is said in the metadata of an output."""
+        return f"speech after {task}, made by vcae with the weights {self.fingerprint}"
 
     @cached_property
     def fingerprint(self) -> str:
