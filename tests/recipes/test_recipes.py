@@ -328,6 +328,19 @@ def test_an_emotion_moves_pitch_range_tempo_and_effort():
         assert (moved_tilt > tilt) == (emotion.tilt_db > 0)
 
 
+@pytest.mark.filterwarnings("ignore::vcae.audio.AudioWarning")  # clips of 3 s are short references
+def test_an_emotion_does_not_hide_who_speaks():
+    import evaluate_conditions
+
+    vc = vcae.load()
+    voices = [read(path, 16_000) for path in sorted((ROOT / "demo/voices").glob("*.flac"))]
+    codes = np.stack([vc.embed(voice) for voice in voices])
+    for k, voice in enumerate(voices):
+        for emotion in (evaluate_conditions.EXCITED, evaluate_conditions.SAD):
+            cosines = codes @ vc.embed(evaluate_conditions.moved(voice, emotion))
+            assert cosines.argmax() == k and cosines[k] > 0.55
+
+
 def test_less_reference_is_a_part_of_it():
     import evaluate_conditions
 
