@@ -49,6 +49,8 @@ class Options:
     """Amounts of speech; where a speaker has less, all of it."""
     sources: int = 12
     """Number of source speakers."""
+    campplus: Path | None = None
+    """Weights of CAM++, as for `recipes/finetune_voice.py`."""
     model: str = "studio"
     """studio, live or a folder that training wrote."""
     stage: VoiceStageConfig = field(default_factory=VoiceStageConfig)
@@ -69,7 +71,12 @@ def main(options: Options) -> None:
             out = options.out / f"{target}-{minutes:g}.voice"
             out.parent.mkdir(parents=True, exist_ok=True)
             recipe = finetune_voice.Recipe(
-                tuple(files), out, options.model, run=options.out / out.stem, stage=options.stage
+                tuple(files),
+                out,
+                options.model,
+                campplus=options.campplus,
+                run=options.out / out.stem,
+                stage=options.stage,
             )
             finetune_voice.main(recipe)
             plain[target], tuned[target] = converter.voice(files), vcae.Voice.load(out)

@@ -6,6 +6,9 @@
 The networks stay as they are; the voice file holds low-rank changes of the decoder (LoRA), 250 kB. It can be
 used with the model that it is tuned for (--model), streamed and mixed. The last tenth of the speech is held
 out: training ends early when its loss no longer falls. A run that is stopped continues.
+
+With CAM++ (`--campplus`; `recipes/content.py` says where from), conversions come out nearer to the person
+than with the model's own speaker encoder as the judge (`recipes/evaluate_finetuning.py`).
 """
 
 import os
@@ -26,11 +29,21 @@ from vcae.files import check_output
 from vcae.inference.checkpoint import load, load_autoencoder, model_files
 from vcae.model.autoencoder import Autoencoder
 from vcae.model.decoder import Adapter
-from vcae.training.config import SamplerConfig, TrainConfig, VoiceStageConfig
+from vcae.training.config import (
+    FrontEndFitConfig,
+    SamplerConfig,
+    SpeakerLabelsConfig,
+    TrainConfig,
+    VoiceStageConfig,
+)
 from vcae.training.data import Bank, Sampler
 from vcae.training.devices import fabric_of
 from vcae.training.labels import prepare
-from vcae.training.stages.voice import VoiceAdapter, VoiceAdapterConfig, VoiceSampler, VoiceStage
+from vcae.training.stages.voice import Judge, VoiceAdapter, VoiceAdapterConfig, VoiceSampler, VoiceStage
+from vcae.training.teachers import load_campplus
+from vcae.training.teachers.front_ends import FrontEndConfig, find_or_fit
+from vcae.training.teachers.labels import speaker_embeddings
+from vcae.training.teachers.perceptual import SpeakerPerception
 from vcae.training.trainer import Trainer
 
 LEAST_SECONDS = 20
@@ -52,8 +65,14 @@ class Recipe:
     kept: float = 0.5
     """Share of the changes that the voice holds, 0 to 1. On the first person, half came as near as all, and
     sounded more natural."""
+    campplus: Path | None = None
+    """Weights of CAM++, which then judges the conversions; default: the model's own speaker encoder does."""
     run: Path | None = None
     """Folder of checkpoint and curves; default: runs/ and the name of the voice."""
+    embeddings: SpeakerLabelsConfig = field(default_factory=lambda: SpeakerLabelsConfig(crops=12))
+    """Speech of which CAM++ embeds a speaker."""
+    front_end: FrontEndFitConfig = field(default_factory=FrontEndFitConfig)
+    """Training of the network that predicts the input of CAM++ from a mel."""
     stage: VoiceStageConfig = field(default_factory=VoiceStageConfig)
     sampler: SamplerConfig = field(
         default_factory=lambda: SamplerConfig(
@@ -87,6 +106,8 @@ def main(recipe: Recipe) -> None:
     own = bank([(Path(str(path)), "person") for path in files], model)
     speech = bank([(path, str(k)) for k, path in enumerate(others)], model)
     voices = [converter.voice(others[int(name)]) for name in speech.speaker_names]
+    folder = recipe.run or Path("runs") / recipe.out.stem
+    judge = campplus(recipe, recipe.campplus, own, speech, folder) if recipe.campplus else None
     begin = round(0.9 * len(own.samples))
     stages = [
         VoiceStage(
@@ -95,14 +116,26 @@ def main(recipe: Recipe) -> None:
             voices,
             VoiceSampler(Sampler(part, recipe.sampler), Sampler(speech, recipe.sampler)),
             recipe.stage,
+            judge,
         )
         for part in (own.part(0, begin), own.part(begin, len(own.samples)))
     ]
-    folder = recipe.run or Path("runs") / recipe.out.stem
     Trainer(stages[0], folder, recipe.training, stages[1]).run()
     tuned = load(folder / "voice.safetensors", VoiceAdapter, VoiceAdapterConfig)
     adapter = Adapter.sum([Adapter(*(x.detach() for x in tuned()))], [recipe.kept])
     replace(voice, adapter=adapter, tuned_for=converter.decoder).save(recipe.out)
+
+
+def campplus(recipe: Recipe, weights: Path, own: Bank, others: Bank, folder: Path) -> Judge:
+    """CAM++ as the judge; what it needs to hear mels is kept in the run's folder. Raises VcaeError."""
+    teacher = load_campplus(weights).to(own.samples.device)
+    embeddings = speaker_embeddings(teacher, others, config=recipe.embeddings)[:, 0]
+    person = speaker_embeddings(teacher, own, config=recipe.embeddings)[0, 0]
+    folder.mkdir(parents=True, exist_ok=True)
+    crops = Sampler(others, replace(recipe.sampler, seconds=1.28))
+    path, config = folder / "front-end.safetensors", FrontEndConfig("campplus")
+    front_end = find_or_fit(path, config, crops, recipe.front_end, track)
+    return Judge(SpeakerPerception(front_end, teacher), person, embeddings)
 
 
 def bank(recordings: Sequence[tuple[Path, str]], model: Autoencoder) -> Bank:

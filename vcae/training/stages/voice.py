@@ -80,24 +80,36 @@ class VoiceSampler(BatchSource[VoiceBatch]):
         return VoiceBatch(self.own.batch(rng).source, other.source, other.speaker)
 
 
+class Judge(NamedTuple):
+    """Who says how near converted speech is to the person and to its source.
+
+    network: log-mel (B, n_mels, T) -> embeddings (B, E), unit norm. person: (E,). others: (S, E), by the
+    index of a speaker in `VoiceSampler.others`.
+    """
+
+    network: nn.Module
+    person: Tensor
+    others: Tensor
+
+
 @dataclass(frozen=True)
 class VoiceOutput:
     """own, target: standardised mels (B, n_mels, T') of own speech, decoded and natural. converted: log-mels
-    (B, n_mels, T') of the others in the voice of the person. source: embeddings (B, E) of the others.
+    (B, n_mels, T') of the others in the voice of the person. speaker: (B,), indices of the others.
     """
 
     own: Tensor
     target: Tensor
     converted: Tensor
-    source: Tensor
+    speaker: Tensor
 
 
 class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
     """Tunes the decoder to one person by low-rank changes of its blocks (LoRA, Hu et al., 2022).
 
     Half of the examples are speech of the person, perturbed for the content encoder, and must come out as it
-    was. The other half are other speakers, converted as `Converter.convert` does, whom the model's speaker
-    encoder must take for the person.
+    was. The other half are other speakers, converted as `Converter.convert` does, whom a judge must take for
+    the person.
     """
 
     name = "voice"
@@ -109,8 +121,12 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
         others: Sequence[Voice],
         sampler: VoiceSampler,
         config: VoiceStageConfig | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        """voice: of the person, from recordings. others: by the index of a speaker in `sampler.others`."""
+        """voice: of the person, from recordings. others: by the index of a speaker in `sampler.others`.
+
+        judge: default: the model's own speaker encoder, which can be misled more easily than a stranger.
+        """
         super().__init__()
         self.config = c = config or VoiceStageConfig()
         self.model = model.requires_grad_(False)
@@ -118,7 +134,12 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
+        own = torch.stack([other.embedding for other in others])
+        self.judge = judge or Judge(model.speaker, voice.embedding, own)
         self.frozen = self.constant = (model,)
+        if judge is not None:
+            self.listener = judge.network.requires_grad_(False)
+            self.frozen = self.constant = (model, self.listener)
         m = model.config
         blocks = len(model.decoder.coarse.blocks) + len(model.decoder.fine.blocks)
         sizes = VoiceAdapterConfig(m.mel, blocks, m.decoder_width, m.expansion * m.decoder_width, c.rank)
@@ -149,23 +170,22 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
         own, target = in_step(decoded[:size], target, config.delay)
         standardise = config.mel.standardise
         converted = decoded[size:, :, config.delay :]
-        return VoiceOutput(standardise(own), standardise(target), converted, self._code(others).embedding)
+        return VoiceOutput(standardise(own), standardise(target), converted, batch.speaker)
 
     def generator_losses(self, out: VoiceOutput, phase: Phase) -> Losses:
         """Distances to the natural speech, and of the conversions to the person and from their sources."""
         config = self.model.config.mel
         own, target = (config.unstandardise(x) for x in (out.own, out.target))
-        # Over another microphone the speaker encoder is harder to mislead.
-        heard = self.model.speaker(
-            augment.perturb_mel(out.converted, self.config.reference, config, phase.rng)
-        )
-        person = self._code([self.voice]).embedding
+        # Over another microphone the judge is harder to mislead.
+        network, *embeddings = self.judge
+        person, others = (x.to(out.own.device) for x in embeddings)
+        heard = network(augment.perturb_mel(out.converted, self.config.reference, config, phase.rng))
         return {
             "mel": F.l1_loss(out.own, out.target),
             "loudness": losses.loudness_loss(own, target),
             "envelope": F.l1_loss(envelope(out.own), envelope(out.target)),
-            "target_speaker": 1 - (heard @ person.mT).mean(),
-            "source_speaker": F.relu(((heard - person) * out.source).sum(1)).mean(),
+            "target_speaker": 1 - (heard @ person).mean(),
+            "source_speaker": F.relu(((heard - person) * others[out.speaker]).sum(1)).mean(),
         }
 
     def pictures(self, out: VoiceOutput) -> dict[str, Tensor]:
