@@ -235,3 +235,14 @@ def test_a_shaped_spectrum_has_the_bands_of_the_mel(vocoder):
     windows = torch.fft.irfft(shaped, n=mel.win_length, dim=1).mT / window.clamp(min=1e-3)
     found = config.from_windows(windows).mean(2)
     assert (found - target.mean(2)).abs()[:, 5:-5].mean() < 0.25
+
+
+def test_a_limited_spectrum_has_no_more_than_the_bands_of_the_mel(vocoder):
+    mel = vocoder.config.mel
+    flat = noise(mel.win_length * 50).unfold(0, mel.win_length, mel.hop_length)
+    spectrum = torch.fft.rfft(flat * torch.hann_window(mel.win_length)).mT[None]
+    loud, soft = (torch.full((1, mel.n_mels, spectrum.shape[-1]), level) for level in (9.0, -9.0))
+    torch.testing.assert_close(vocoder.shaped(spectrum, loud, most=0.0), spectrum)
+    torch.testing.assert_close(
+        vocoder.shaped(spectrum, soft, most=0.0), vocoder.shaped(spectrum, soft), atol=0, rtol=0
+    )

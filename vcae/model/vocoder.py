@@ -120,9 +120,12 @@ class Vocoder(nn.Module):
             missing = (level - self._loudness(spectrum)).clamp(-3, 3)  # (B, n_mels, T)
             return spectrum * (self.correction @ missing).exp()
 
-    def shaped(self, spectrum: Tensor, mel: Tensor) -> Tensor:
-        """A spectrum with the bands of a log-mel: complex (B, bins, T), (B, n_mels, T) -> (B, bins, T)."""
-        missing = (mel - self.level - self._loudness(spectrum)).clamp(-7, 7)
+    def shaped(self, spectrum: Tensor, mel: Tensor, most: float = 7.0) -> Tensor:
+        """A spectrum with the bands of a log-mel: complex (B, bins, T), (B, n_mels, T) -> (B, bins, T).
+
+        most: largest gain in nepers; with 0, no band becomes louder.
+        """
+        missing = (mel - self.level - self._loudness(spectrum)).clamp(-7, most)
         return spectrum * (self.envelope @ missing).exp()
 
     @torch.no_grad()

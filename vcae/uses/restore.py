@@ -22,10 +22,10 @@ from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
 
-Way: TypeAlias = Literal["mask", "vocoder", "both", "copy"]
-"""How clean speech is made: a mask on what is there; the vocoder alone; above what is there, the vocoder or a
-copy of the band below."""
-WAYS: dict[Task, Way] = {"denoise": "mask", "superres": "both", "revoice": "vocoder"}
+Way: TypeAlias = Literal["mask", "limited", "vocoder", "both", "copy"]
+"""How clean speech is made: a mask on what is there; the same, with no more in a band than the predicted mel
+has; the vocoder alone; above what is there, the vocoder or a copy of the band below."""
+WAYS: dict[Task, Way] = {"denoise": "limited", "superres": "both", "revoice": "vocoder"}
 """The better way of each task, as `recipes/RESTORATION.md` measures it."""
 _NARROW, _WIDE = 4400.0, 8800.0
 """In Hz: telephone sound, resampled from 8 kHz, holds nothing above the first, sound of 16 kHz nothing above
@@ -255,6 +255,9 @@ class RestorationStream(BlockStream):
         voicing = (4 * prosody[:, 1] - 2).clamp(0, 1).double()
         self._voiced += float(voicing.sum())
         self._log_f0 += float((voicing * prosody[:, 0]).sum())
+        if self._way == "limited":
+            made = vocoder.shaped(restorer.masked(spectrum, out, cache), mel, most=0.0)
+            return restorer.waveform(made, cache)
         if self._way == "copy":
             seen = restorer.delayed(spectrum, cache)
             made = restorer.crossed(seen, vocoder.shaped(restorer.copied(seen), mel))
