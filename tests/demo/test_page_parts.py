@@ -1,13 +1,16 @@
 """The parts of the demo that need no browser and no server."""
 
 import ast
+import os
 import re
 import tomllib
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
+import httpx
 import numpy as np
 import pytest
 from conftest import VOICES
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 
 import vcae
 from vcae import Audio, audio
+from vcae.errors import VcaeError
 
 if find_spec("gradio") is None:
     pytest.skip("needs the extra `demo`", allow_module_level=True)
@@ -32,6 +36,23 @@ NAMES = ["Woman 1", "Woman 2", "Woman 3", "Man 1", "Man 2", "Man 3", "A", "B", "
 places = st.lists(
     st.tuples(st.floats(20, CHART[0] - 20), st.floats(20, CHART[1] - 20)), min_size=9, max_size=9
 )
+
+
+def test_a_page_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
+    def launch(*_, **__):
+        raise httpx.ConnectError("Name or service not known")
+
+    for name in ("no_proxy", "NO_PROXY", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "example.org")
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(app, "Studio", lambda *_: SimpleNamespace(routes=[]))
+    monkeypatch.setattr(app, "page", lambda _: app.gr.Blocks())
+    monkeypatch.setattr(app.gr.Blocks, "launch", launch)
+    with pytest.raises(
+        VcaeError, match=r"^the page at 0\.0\.0\.0, port 7860 cannot be reached .* must be known$"
+    ):
+        app.serve(None, None, "0.0.0.0", 7860, None, share=False)  # noqa: S104
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "example.org,localhost,0.0.0.0"
 
 
 @given(places)
