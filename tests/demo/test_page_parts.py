@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import signal
 import tomllib
 from importlib.util import find_spec
 from itertools import combinations
@@ -10,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
-import httpx
 import numpy as np
 import pytest
 from conftest import VOICES
@@ -23,6 +23,9 @@ from vcae.errors import VcaeError
 
 if find_spec("gradio") is None:
     pytest.skip("needs the extra `demo`", allow_module_level=True)
+
+import gradio as gr
+import httpx
 
 from demo import app, formats, space
 from demo.shelf import Shelf, file_name
@@ -44,10 +47,10 @@ def test_a_page_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
 
     for name in ("no_proxy", "NO_PROXY", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "example.org")
-    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(app, "Studio", lambda *_: SimpleNamespace(routes=[]))
-    monkeypatch.setattr(app, "page", lambda _: app.gr.Blocks())
-    monkeypatch.setattr(app.gr.Blocks, "launch", launch)
+    monkeypatch.setattr(app, "page", lambda _: gr.Blocks())
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
     with pytest.raises(
         VcaeError, match=r"^the page at 0\.0\.0\.0, port 7860 cannot be reached .* must be known$"
     ):
