@@ -98,10 +98,8 @@ def level_scores(natural: Samples, made: Samples, extender: BandwidthExtender) -
     """
     wanted, found = (extender.wide_energies(torch.from_numpy(x)[None, None])[0] for x in (natural, made))
     floor = wanted.max() - 6 * np.log(10)
-    wanted, found = (
-        wanted.clamp(min=floor)[1:],
-        found.clamp(min=floor)[1:],
-    )  # not that from 7.2 kHz on
+    # The first band begins at 7.2 kHz.
+    wanted, found = (energies.clamp(min=floor)[1:] for energies in (wanted, found))
     error = float((found - wanted).abs().mean()) * 10 / np.log(10)
     bands = [pair for pair in zip(wanted.numpy(), found.numpy(), strict=True) if pair[0].std() > 1e-3]
     correlations = [np.corrcoef(pair)[0, 1] if pair[1].std() > 1e-3 else 0.0 for pair in bands]

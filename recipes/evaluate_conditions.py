@@ -14,6 +14,7 @@ from pathlib import Path
 
 import evaluate_bundled
 import numpy as np
+import numpy.typing as npt
 import torch
 import tyro
 from scipy.signal import butter, fftconvolve, sosfilt
@@ -33,6 +34,7 @@ from vcae.evaluation.trials import Trial, make_trials
 from vcae.training.augment import add_noise, colour
 from vcae.training.labels import f0_labels
 
+Array = npt.NDArray[np.float64]
 MEASURES = (
     "SECS to target",
     "closer-to-target rate",
@@ -143,10 +145,7 @@ def moved(audio: Audio, emotion: Emotion) -> Audio:
     """The recording with the pitch, range, tempo and effort of an emotion, by WORLD; the level is kept."""
     import pyworld
 
-    rate, x = audio.sample_rate, audio.samples.astype(np.float64)
-    f0, times = pyworld.harvest(x, rate)
-    envelope = pyworld.cheaptrick(x, f0, times, rate)
-    aperiodicity = pyworld.d4c(x, f0, times, rate)
+    rate, (f0, envelope, aperiodicity) = audio.sample_rate, world_analysis(audio)
     voiced = f0 > 0
     log_f0 = np.log(f0[voiced])
     f0[voiced] = emotion.pitch * np.exp(log_f0.mean() + emotion.range * (log_f0 - log_f0.mean()))
@@ -154,8 +153,20 @@ def moved(audio: Audio, emotion: Emotion) -> Audio:
     octaves = np.log2(hertz.clip(500, 4000) / 500)
     envelope *= 10 ** (emotion.tilt_db * octaves / 10)
     y = pyworld.synthesize(f0, envelope, aperiodicity, rate, pyworld.default_frame_period / emotion.tempo)
-    y *= np.sqrt(np.square(x).mean() / np.square(y).mean())
+    y *= np.sqrt(np.square(audio.samples.astype(np.float64)).mean() / np.square(y).mean())
     return Audio(y.astype(np.float32), rate)
+
+
+def world_analysis(audio: Audio) -> tuple[Array, Array, Array]:
+    """F0 in Hz (T,), spectral envelope (T, bins) and aperiodicity (T, bins), every 5 ms, by WORLD.
+
+    Morise et al., 2016; F0 by harvest.
+    """
+    import pyworld
+
+    rate, x = audio.sample_rate, audio.samples.astype(np.float64)
+    f0, times = pyworld.harvest(x, rate)
+    return f0, pyworld.cheaptrick(x, f0, times, rate), pyworld.d4c(x, f0, times, rate)
 
 
 def reverberant(audio: Audio) -> Audio:

@@ -24,7 +24,7 @@ from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
 from vcae.evaluation.metric_set import MetricSet
 from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
-from vcae.evaluation.results import Evaluation
+from vcae.evaluation.results import Evaluation, format_interval
 from vcae.evaluation.runner import evaluate
 from vcae.evaluation.systems import System
 from vcae.evaluation.trials import MAX_SECONDS, MIN_SECONDS, Trial
@@ -94,10 +94,7 @@ def gains(found: Evaluation, minutes: Sequence[float]) -> list[list[str]]:
     rows = [["fine-tuned less zero-shot", *MEASURES]]
     for each in minutes:
         change = found.difference(f"fine-tuned, {each:g} min", f"zero-shot, {each:g} min")
-        cells = [
-            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*change[name]) if name in change else "" for name in MEASURES
-        ]
-        rows.append([f"{each:g} min", *cells])
+        rows.append([f"{each:g} min", *(format_interval(change.get(name), "+.3f") for name in MEASURES)])
     return rows
 
 

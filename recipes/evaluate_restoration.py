@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 import torch
 import tyro
+from evaluate_conditions import world_analysis
 from restore import HELD_OUT_NOISE
 
 from vcae.audio import Audio, Samples, read, resample
@@ -130,17 +131,14 @@ def voiceless_cases(clean: Mapping[str, Audio]) -> Iterator[Case]:
     import pyworld
 
     for name, audio in clean.items():
-        x = audio.samples.astype(np.float64)
-        f0, times = pyworld.harvest(x, RATE)
-        envelope = pyworld.cheaptrick(x, f0, times, RATE)
-        aperiodicity = pyworld.d4c(x, f0, times, RATE)
+        f0, envelope, aperiodicity = world_analysis(audio)
         level = np.exp(np.log(f0[f0 > 0]).mean())
         for condition, pitch, noise in (
             ("whisper", np.zeros_like(f0), np.ones_like(aperiodicity)),
             ("monotone", np.where(f0 > 0, level, 0), aperiodicity),
         ):
-            made = pyworld.synthesize(pitch, envelope, noise, RATE)[: len(x)].astype(np.float32)
-            yield Case(condition, name, audio, Audio(made, RATE))
+            made = pyworld.synthesize(pitch, envelope, noise, RATE)[: len(audio.samples)]
+            yield Case(condition, name, audio, Audio(made.astype(np.float32), RATE))
 
 
 class Judge:

@@ -40,7 +40,7 @@ from vcae.training.data import Bank, Sampler
 from vcae.training.devices import fabric_of
 from vcae.training.labels import prepare
 from vcae.training.stages.voice import Judge, VoiceAdapter, VoiceAdapterConfig, VoiceSampler, VoiceStage
-from vcae.training.teachers import load_campplus
+from vcae.training.teachers import CamPlusPlus, load_campplus
 from vcae.training.teachers.front_ends import FrontEndConfig, find_or_fit
 from vcae.training.teachers.labels import speaker_embeddings
 from vcae.training.teachers.perceptual import SpeakerPerception
@@ -99,6 +99,7 @@ def main(recipe: Recipe) -> None:
     if not 0 <= recipe.kept <= 1:
         raise VcaeError(f"--kept is a share from 0 to 1, not {recipe.kept}")
     torch.manual_seed(0)
+    teacher = load_campplus(recipe.campplus) if recipe.campplus else None  # before minutes of work
     converter = vcae.load(recipe.model)
     model = load_autoencoder(model_files(recipe.model).autoencoder)
     files, others = paths.references(recipe.recordings), paths.audio_in(recipe.others)
@@ -107,7 +108,7 @@ def main(recipe: Recipe) -> None:
     speech = bank([(path, str(k)) for k, path in enumerate(others)], model)
     voices = [converter.voice(others[int(name)]) for name in speech.speaker_names]
     folder = recipe.run or Path("runs") / recipe.out.stem
-    judge = campplus(recipe, recipe.campplus, own, speech, folder) if recipe.campplus else None
+    judge = judged_by(teacher, recipe, own, speech, folder) if teacher else None
     begin = round(0.9 * len(own.samples))
     stages = [
         VoiceStage(
@@ -126,9 +127,9 @@ def main(recipe: Recipe) -> None:
     replace(voice, adapter=adapter, tuned_for=converter.decoder).save(recipe.out)
 
 
-def campplus(recipe: Recipe, weights: Path, own: Bank, others: Bank, folder: Path) -> Judge:
+def judged_by(teacher: CamPlusPlus, recipe: Recipe, own: Bank, others: Bank, folder: Path) -> Judge:
     """CAM++ as the judge; what it needs to hear mels is kept in the run's folder. Raises VcaeError."""
-    teacher = load_campplus(weights).to(own.samples.device)
+    teacher.to(own.samples.device)
     embeddings = speaker_embeddings(teacher, others, config=recipe.embeddings)[:, 0]
     person = speaker_embeddings(teacher, own, config=recipe.embeddings)[0, 0]
     folder.mkdir(parents=True, exist_ok=True)

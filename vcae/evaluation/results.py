@@ -19,9 +19,12 @@ Interval: TypeAlias = tuple[float, float, float]
 """A mean and the ends of its 95 % confidence interval."""
 
 
-def format_interval(interval: Interval | None) -> str:
-    """A table cell such as "0.77 [0.74, 0.79]"; empty for a measure without scores."""
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*interval) if interval else ""
+def format_interval(interval: Interval | None, form: str = ".2f") -> str:
+    """A table cell such as "0.77 [0.74, 0.79]"; empty for a measure without scores. form: of each number."""
+    if interval is None:
+        return ""
+    mean, low, high = (format(x, form) for x in interval)
+    return f"{mean} [{low}, {high}]"
 
 
 def _ends(means: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -134,12 +134,14 @@ class VoiceStage(Stage[VoiceBatch, VoiceOutput]):
         self.sampler = sampler
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
-        own = torch.stack([other.embedding for other in others])
-        self.judge = judge or Judge(model.speaker, voice.embedding, own)
         self.frozen = self.constant = (model,)
-        if judge is not None:
+        if judge is None:
+            embeddings = torch.stack([other.embedding for other in others])
+            judge = Judge(model.speaker, voice.embedding, embeddings)
+        else:  # a network beside the model
             self.listener = judge.network.requires_grad_(False)
             self.frozen = self.constant = (model, self.listener)
+        self.judge = judge
         m = model.config
         blocks = len(model.decoder.coarse.blocks) + len(model.decoder.fine.blocks)
         sizes = VoiceAdapterConfig(m.mel, blocks, m.decoder_width, m.expansion * m.decoder_width, c.rank)
