@@ -71,9 +71,9 @@ def main(options: Options) -> None:
             out = options.out / f"{target}-{minutes:g}.voice"
             out.parent.mkdir(parents=True, exist_ok=True)
             recipe = finetune_voice.Recipe(
-                tuple(files),
-                out,
-                options.model,
+                recordings=tuple(files),
+                out=out,
+                model=options.model,
                 campplus=options.campplus,
                 run=options.out / out.stem,
                 stage=options.stage,

@@ -3,8 +3,9 @@
     python recipes/restore.py --corpora ~/corpora
 
 `--corpora` is a folder of speech corpora as `recipes/bundled.py` lists them, and of `esc10`, the noise:
-ESC-10 (github.com/karoldvl/ESC-10), of which the classes in `--held-out` are kept for testing. `--train` and
-`--validation` name banks of speech that `recipes/bundled.py` wrote, which saves reading the corpora again.
+ESC-10 (github.com/karoldvl/ESC-10), of which the classes in `--held-out` are kept for testing. `--noise` adds
+other folders of noise, such as MUSAN or DEMAND, with a folder for each kind. `--train` and `--validation`
+name banks of speech that `recipes/bundled.py` wrote, which saves reading the corpora again.
 
 The same command continues a run that was stopped. `--tiny` trains a toy on the sample voices in a minute, to
 see that everything works; without `esc10`, the other voices are its noise.
@@ -21,7 +22,7 @@ import torch
 import tyro
 
 from vcae.cli.console import in_one_line, track
-from vcae.corpora.layouts import esc10, folder, read_corpora
+from vcae.corpora.layouts import esc10, folder, folder_per_speaker, read_corpora
 from vcae.corpora.splits import split_by_speaker, trainable
 from vcae.corpora.utterance import Utterance
 from vcae.errors import VcaeError
@@ -56,8 +57,10 @@ class Recipe:
     """Bank of other speakers; default: made of the corpora."""
     validation_speakers: int = 24
     """Number of speakers of the corpora that are not trained on."""
+    noise: tuple[Path, ...] = ()
+    """More folders of noise to train on, each with a folder for each kind of sound."""
     held_out: tuple[str, ...] = HELD_OUT_NOISE
-    """Classes of noise that are not trained on."""
+    """Classes of ESC-10 that are not trained on."""
     out: Path | None = None
     """Folder of all that is written; default: runs/restore, or runs/restore-tiny with --tiny."""
     start: Path | None = None
@@ -147,7 +150,8 @@ def noise(recipe: Recipe, out: Path) -> list[Sampler]:
     parts = [[u for u in found if u.id.startswith(VALIDATION_FOLD) == aside] for aside in (False, True)]
     if not found:
         parts = [folder(recipe.corpora)] * 2
-    config = replace(recipe.sampler, speeds=recipe.noise_speeds, gain_db=(-1.0, 0.0), power=0.0, at_most=())
+    parts[0] += [u for root in recipe.noise for u in folder_per_speaker(root)]
+    config = replace(recipe.sampler, speeds=recipe.noise_speeds, gain_db=(-1.0, 0.0), power=0.3, at_most=())
     return [
         Sampler(bank(out, f"noise-{name}", part, recipe), config)
         for name, part in zip(NAMES, parts, strict=True)
@@ -166,7 +170,7 @@ def bank(out: Path, name: str, utterances: Sequence[Utterance], recipe: Recipe) 
 
 def describe(recipe: Recipe) -> Run:
     """What the trainer cannot know of this run."""
-    names = ("corpora", "train", "validation", "validation_speakers", "held_out")
+    names = ("corpora", "train", "validation", "validation_speakers", "noise", "held_out")
     settings: dict[str, Any] = {"name": "restore", **{name: getattr(recipe, name) for name in names}}
     teachers = phases_of(LABELLER)
     return Run(settings, phases_of(recipe.start) if recipe.start else [], teachers)

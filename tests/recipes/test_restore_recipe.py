@@ -56,6 +56,13 @@ def test_noise_for_training_leaves_the_held_out_classes_and_a_fold_aside(tmp_pat
     samplers = restore.noise(restore.Recipe(corpora=tmp_path), tmp_path)
     ids = [sorted(sampler.bank.ids) for sampler in samplers]
     assert ids == [["1-1-A", "1-3-A"], ["5-1-A", "5-3-A"]]
+    # More noise, a folder for each kind, is trained on.
+    (tmp_path / "more/rooms").mkdir(parents=True)
+    Audio(0.1 * noise(RATE).numpy(), RATE).write(tmp_path / "more/rooms/office.wav")
+    train, validation = restore.noise(restore.Recipe(corpora=tmp_path, noise=(tmp_path / "more",)), tmp_path)
+    assert sorted(train.bank.ids) == ["1-1-A", "1-3-A", "office"]
+    assert train.bank.speaker_names == ["esc10/clock tick", "esc10/dog bark", "more/rooms"]
+    assert sorted(validation.bank.ids) == ids[1]
 
 
 def test_without_noise_there_is_no_training(tmp_path):
