@@ -24,6 +24,7 @@ from vcae.model.config import AutoencoderConfig, VocoderConfig
 from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 
+pytest.register_assert_rewrite("demo_page")  # the demo's tests import it, and have its fixtures as a plugin
 settings.register_profile("vcae", deadline=None, derandomize=True, max_examples=12)
 settings.load_profile("vcae")
 
