@@ -133,9 +133,12 @@ def test_what_is_known_is_less_unusual(pieces):
 
 def test_what_is_normal_is_fitted_saved_and_loaded(pieces, detector, tmp_path):
     profiles = [each for group in pieces for each in group]
-    collections = [str(k % 2) for k in range(len(profiles))]
+    collections = [str(k % 3) for k in range(len(profiles))]
     speakers = [str(k // LEAST_KNOWN) for k in range(len(profiles))]
     made = fit(detector.converter, profiles, collections, speakers)
+    assert made.threshold(0.05) > made.threshold(0.5)
+    with pytest.raises(ValueError, match="two collections"):  # one is left out, and one remains
+        fit(detector.converter, profiles, [str(k % 2) for k in range(len(profiles))], speakers)
     made.save(tmp_path / "normal.safetensors")
     loaded = Detector.of(detector.converter, tmp_path / "normal.safetensors")
     assert loaded.score(profiles[0]).parts == pytest.approx(made.score(profiles[0]).parts, abs=0.1)

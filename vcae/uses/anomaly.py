@@ -1,8 +1,8 @@
 """Find recordings and seconds unlike normal speech, by reconstruction error and likelihood of the code.
 
 A recording is encoded and decoded in its own voice, without a vocoder. Statistics are compared with those of
-normal speech, in parts: the error of the decoded mel, the content code, prosody, and the code at the end of
-the recording. Each has a Gaussian density with two covariances, within and between collections of recordings
+normal speech, in parts: the error of the decoded mel, the content code, and the code at the end of the
+recording. Each has a Gaussian density with two covariances, within and between collections of recordings
 (as in Ioffe, "Probabilistic linear discriminant analysis", 2006), so that recordings known to be normal move
 its mean to their microphone and their speakers. Clipping, gaps and hum, which the mel hardly shows, are
 measured in the samples, a number each. Speaker codes are compared by cosine. The score is that of the most
@@ -32,7 +32,7 @@ from vcae.progress import Progress
 
 Array = npt.NDArray[np.float64]
 
-DENSE = ("reconstruction", "code", "prosody", "end")
+DENSE = ("reconstruction", "code", "end")
 """What has a density of normal speech."""
 SAMPLED = {"clipping": 0.1, "gaps": 3.0, "hum": 3.0}
 """What is measured in the samples as one number, in nepers or dB, and the least spread of it."""
@@ -47,6 +47,7 @@ _PIECE = 12  # seconds that are encoded at a time
 _SPEAKER_FRAMES = 300  # mel frames of the speaker code of a second: those around it, too
 _TAIL = 30  # mel frames after the end that are decoded
 _END = 6  # frames of the content code before and after the end that count
+_LEVELS = 401  # quantiles of the scores of normal recordings that are kept
 _SHRINKAGE = 0.02  # share of the variances that is added to the covariance within collections
 
 
@@ -67,8 +68,8 @@ class Profile(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as their 98th
-    percentile."""
+    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as the outermost of
+    them, `fit`."""
 
     parts: Mapping[str, float]
     seconds: Mapping[str, Array]
@@ -139,7 +140,7 @@ class Density:
 class Detector:
     """Says how unlike normal speech recordings are.
 
-    densities: by part and unit, such as "code/file" and "code/second". scales: median and 98th percentile of
+    densities: by part and unit, such as "code/file" and "code/second". scales: median and a high quantile of
     the deviations of normal recordings and seconds, by the names of all parts and units. totals: (N,), scores
     of normal recordings, from which thresholds are taken.
     """
@@ -229,7 +230,10 @@ class Detector:
 
     def score(self, profile: Profile) -> Scores:
         """How unlike normal speech a recording is."""
-        scaled = {name: self._scaled(name, each) for name, each in self._deviations(profile).items()}
+        return self._scores(self._deviations(profile))
+
+    def _scores(self, deviations: Mapping[str, Array]) -> Scores:
+        scaled = {name: self._scaled(name, each) for name, each in deviations.items()}
         return Scores(
             {name.removesuffix("/file"): float(s[0]) for name, s in scaled.items() if name.endswith("/file")},
             {name.removesuffix("/second"): s for name, s in scaled.items() if name.endswith("/second")},
@@ -276,10 +280,10 @@ def _speaker_deviations(codes: Array, voices: Array) -> Array:
     return deviations
 
 
-def scale_of(deviations: Array, least: float = 0.05) -> tuple[float, float]:
-    """Median and 98th percentile of deviations, which differ by `least` at least."""
-    median, high = np.quantile(deviations, [0.5, 0.98]).tolist()
-    return median, max(high, median + least)
+def scale_of(deviations: Array, least: float = 0.05, high: float = 0.98) -> tuple[float, float]:
+    """Median and a high quantile of deviations, which differ by `least` at least."""
+    median, top = np.quantile(deviations, [0.5, high]).tolist()
+    return median, max(top, median + least)
 
 
 def fit(
@@ -287,38 +291,51 @@ def fit(
 ) -> Detector:
     """What is normal, by recordings of many speakers in several collections.
 
-    Scales and totals are those of every second speaker, by densities of the others; the densities are then
-    fitted to all. Raises ValueError for one collection.
+    Scales and totals are those of each collection by densities of the others, as a user's recordings are by
+    densities of ours; the densities are then fitted to all. Totals are quantiles of the scores of a
+    collection, of each the upper quartile over the collections: three in four have no more false alarms than
+    asked for. Raises ValueError for fewer than three collections.
     """
-    names = sorted(set(speakers))
-    every, second = range(len(profiles)), set(names[1::2])
-    first_half = [k for k in every if speakers[k] not in second]
-    detector = Detector(converter, _fit(profiles, collections, first_half), {}, np.zeros(1))
-    rest = [k for k in every if speakers[k] in second]
-    others, places = [profiles[k] for k in rest], [collections[k] for k in rest]
-    detector.scales = _scales(detector, others, places) | _speaker_scales(profiles, speakers)
-    totals = np.array([detector.score(profile).total for profile in others])
-    return Detector(converter, _fit(profiles, collections, every), detector.scales, totals)
+    every = range(len(profiles))
+    deviations: list[dict[str, Array]] = [{} for _ in every]
+    for left_out in sorted(set(collections)):
+        others = [k for k in every if collections[k] != left_out]
+        detector = Detector(converter, _fit(profiles, collections, others), {}, np.zeros(1))
+        for k in every:
+            if collections[k] == left_out:
+                deviations[k] = detector._deviations(profiles[k])
+    scales = _scales(deviations, collections)
+    detector = Detector(converter, _fit(profiles, collections, every), scales, np.zeros(1))
+    totals = np.array([detector._scores(found).total for found in deviations])
+    names, levels = np.array(collections), np.linspace(0, 1, _LEVELS)
+    each = [np.quantile(totals[names == name], levels) for name in sorted(set(collections))]
+    detector.totals = np.quantile(each, 0.75, axis=0)
+    detector.scales |= _speaker_scales(profiles, speakers)
+    return detector
 
 
 def _scales(
-    detector: Detector, profiles: Sequence[Profile], collections: Sequence[str]
+    deviations: Sequence[Mapping[str, Array]], collections: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
-    """Scales of densities over all; of what is SAMPLED, 1 is usual in the collection that has the most of it.
+    """By part and unit, the scales of deviations.
 
-    There are collections of home recordings, in which a hum is normal.
+    Of densities, 1 is the 90th percentile: a tenth of the recordings lies beyond, by microphones and rooms
+    that the other collections lack. Of what is SAMPLED, 1 is usual in the collection that has the most of it:
+    there are collections of home recordings, in which a hum is normal.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for profile, collection in zip(profiles, collections, strict=True):
-        for name, each in detector._deviations(profile).items():
-            found[name][collection] += each.tolist()
+    for each, collection in zip(deviations, collections, strict=True):
+        for name, values in each.items():
+            found[name][collection] += values.tolist()
     scales = {}
     for name, groups in found.items():
+        values = np.concatenate(list(groups.values()))
         least = SAMPLED.get(name.split("/")[0])
-        median, high = scale_of(np.concatenate(list(groups.values())), least or 0.05)
-        if least is not None:
-            high = max(high, *(float(np.quantile(group, 0.9)) for group in groups.values()))
-        scales[name] = median, high
+        if least is None:
+            scales[name] = scale_of(values, high=0.9)
+        else:
+            median, high = scale_of(values, least)
+            scales[name] = median, max(high, *(float(np.quantile(g, 0.9)) for g in groups.values()))
     return scales
 
 
@@ -377,7 +394,7 @@ def _measure(converter: Converter, recording: Recording) -> Profile:
         decoded = networks.decode(code.z, prosody, networks.speaker.encode(spoken), cache)
         seen = delay(mel, late, cache, frames)
         z = code.z.repeat_interleave(stride, -1)
-        parts = (seen, seen - decoded, z, prosody)
+        parts = (seen - decoded, z)
         sizes = [part.shape[1] for part in parts]
         for second in frames.feed(torch.cat(parts, 1)[0]):
             _add_row(rows, second.split(sizes), stride)
@@ -391,7 +408,7 @@ def _measure(converter: Converter, recording: Recording) -> Profile:
     last = frames.rest[:, :-_TAIL]
     if last.shape[1] >= frames.size / 2 or not rows["code"]:
         _add_row(rows, last.split(sizes), stride)
-    ending = torch.cat([frames.before, frames.rest], 1)[sum(sizes[:2]) : sum(sizes[:3])]
+    ending = torch.cat([frames.before, frames.rest], 1)[sizes[0] :]
     ending = pad(ending, (2 * _END * stride, 0))[:, -_TAIL - _END * stride :][:, : 2 * _END * stride : stride]
     rows["end"].append(ending.unflatten(1, (4, -1)).mean(2).flatten().double().cpu().numpy())
     count = min(len(rows["code"]), len(speakers))
@@ -424,29 +441,15 @@ class _Seconds:
 
 
 def _add_row(rows: dict[str, list[Array]], parts: Sequence[Tensor], stride: int) -> None:
-    """Add the statistics of a second: of mel, error, code (repeated by the stride), prosody: (C, T) each."""
-    mel, error, z, prosody = parts
-    z = z[:, ::stride]
+    """Add the statistics of a second: of the error of the mel, and of the code (repeated by the stride).
+
+    parts: (C, T) each.
+    """
+    error, z = parts[0], parts[1][:, ::stride]
     change = z.diff(dim=1).abs() if z.shape[1] > 1 else torch.zeros_like(z)
-    size = error.abs().mean(0)
-    extent = torch.stack([size.max(), size.mean()])
-    voiced = prosody[1] > 0.5
-    f0 = prosody[0][voiced]
-    few = len(f0) < 2
-    scalars = torch.stack(
-        [
-            prosody[0].new_tensor(5.0) if few else f0.mean(),
-            prosody[0].new_tensor(0.0) if few else f0.std(correction=0),
-            prosody[1].mean(),
-            prosody[2].std(correction=0),
-            mel.diff(dim=1).abs().mean(0).max() if mel.shape[1] > 1 else mel.new_tensor(0.0),
-            change.mean(0).max(),
-        ]
-    )
     found = {
-        "reconstruction": [error.mean(1), (error.std(1, correction=0) + 0.02).log(), extent],
+        "reconstruction": [error.mean(1), (error.std(1, correction=0) + 0.02).log()],
         "code": [z.mean(1), (z.std(1, correction=0) + 0.02).log(), (change.mean(1) + 0.01).log()],
-        "prosody": [extent, scalars],
     }
     for part, each in found.items():
         rows[part].append(torch.cat(each).double().cpu().numpy())
