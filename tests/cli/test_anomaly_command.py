@@ -36,7 +36,7 @@ def folder(tmp_path):
     """Two recordings: speech and noise."""
     folder = tmp_path / "in"
     folder.mkdir()
-    speech = audio.read(VOICES / "vcc2016-SF1-200001.flac", RATE).samples[: 3 * RATE]
+    speech = audio.read(VOICES / "vcc2016-SF1-200001.flac", RATE).samples  # a part would end within a word
     noise = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
     Audio(speech, RATE).write(folder / "speech.wav")
     Audio(noise, RATE).write(folder / "noise.wav")
