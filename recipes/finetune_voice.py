@@ -60,6 +60,8 @@ class Recipe(VoiceTuningConfig):
 def main(recipe: Recipe) -> None:
     """Compute the voice, tune it, and write it. Raises VcaeError."""
     check_output(recipe.out, [".voice"])
+    if not 0 <= recipe.kept <= 1:
+        raise VcaeError(f"--kept is a share from 0 to 1, not {recipe.kept}")
     torch.manual_seed(0)
     teacher = load_campplus(recipe.campplus) if recipe.campplus else None  # before minutes of work
     converter = vcae.load(recipe.model)

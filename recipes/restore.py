@@ -148,13 +148,12 @@ def noise(recipe: Recipe, out: Path) -> list[Sampler]:
         raise VcaeError(f"{recipe.corpora}: holds no esc10; unpack ESC-10 there, for its noise")
     found = [u for u in found if u.speaker.removeprefix("esc10/") not in recipe.held_out]
     parts = [[u for u in found if u.id.startswith(VALIDATION_FOLD) == aside] for aside in (False, True)]
-    if not found:
-        parts = [folder(recipe.corpora)] * 2
-    parts[0] += [u for root in recipe.noise for u in folder_per_speaker(root)]
+    train, validation = parts if found else [folder(recipe.corpora)] * 2
+    train = [*train, *(u for root in recipe.noise for u in folder_per_speaker(root))]
     config = replace(recipe.sampler, speeds=recipe.noise_speeds, gain_db=(-1.0, 0.0), power=0.3, at_most=())
     return [
         Sampler(bank(out, f"noise-{name}", part, recipe), config)
-        for name, part in zip(NAMES, parts, strict=True)
+        for name, part in zip(NAMES, (train, validation), strict=True)
     ]
 
 

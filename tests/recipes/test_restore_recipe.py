@@ -63,6 +63,12 @@ def test_noise_for_training_leaves_the_held_out_classes_and_a_fold_aside(tmp_pat
     assert sorted(train.bank.ids) == ["1-1-A", "1-3-A", "office"]
     assert train.bank.speaker_names == ["esc10/clock tick", "esc10/dog bark", "more/rooms"]
     assert sorted(validation.bank.ids) == ids[1]
+    # So it is in a toy, whose noise is speech.
+    more = (tmp_path / "more",)
+    toy = restore.Recipe(corpora=tmp_path / "esc10/002 - Rain", noise=more, tiny=True)
+    train, validation = restore.noise(toy, tmp_path)
+    assert sorted(train.bank.ids) == ["1-2-A", "5-2-A", "office"]
+    assert sorted(validation.bank.ids) == ["1-2-A", "5-2-A"]
 
 
 def test_without_noise_there_is_no_training(tmp_path):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vcae.errors import VcaeError
 from vcae.inference.checkpoint import load
 from vcae.inference.voice import Voice
 from vcae.model.autoencoder import Autoencoder
@@ -41,8 +40,6 @@ def tune(
     VcaeError.
     """
     c = config or VoiceTuningConfig()
-    if not 0 <= c.kept <= 1:
-        raise VcaeError(f"--kept is a share from 0 to 1, not {c.kept}")
     judge = judged_by(teacher, own, others, folder, c, track) if teacher else None
     begin, speech = round(0.9 * len(own.samples)), Sampler(others, c.sampler)
     stages = [

@@ -68,8 +68,8 @@ class Profile(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as the outermost of
-    them, `fit`."""
+    """How unlike normal speech a recording is, by part: 0 as the median of normal ones, 1 as their
+    high quantile in `Detector.scales`."""
 
     parts: Mapping[str, float]
     seconds: Mapping[str, Array]
@@ -445,7 +445,8 @@ def _add_row(rows: dict[str, list[Array]], parts: Sequence[Tensor], stride: int)
 
     parts: (C, T) each.
     """
-    error, z = parts[0], parts[1][:, ::stride]
+    error, z = parts
+    z = z[:, ::stride]
     change = z.diff(dim=1).abs() if z.shape[1] > 1 else torch.zeros_like(z)
     found = {
         "reconstruction": [error.mean(1), (error.std(1, correction=0) + 0.02).log()],
