@@ -33,6 +33,7 @@ TABS: list[Callable[[Studio], None]] = [convert.tab, files.tab, live.tab, repair
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
+SCRIPTS = ["language.js", "voices.js", "player.js", "live.js", "page.js"]
 LANGUAGES = FOLDER / "languages"
 """Translations of the page, a file each, by the names that Gradio has for languages. The keys are the English
 texts of the page; `{name}` in them stands for what differs from case to case."""
@@ -125,6 +126,20 @@ class SecurityHeaders:
         await self.app(scope, receive, with_headers)
 
 
+def scripts(known: dict[str, Any]) -> str:
+    """The scripts of the page as HTML; they find `known` as `window.demo`.
+
+    They are written into the page, because Gradio does not wait for scripts that the page names: its load
+    event would come before what it calls is there.
+    """
+    code = (STATIC / name for name in SCRIPTS)
+    texts = [
+        f"window.demo = {json.dumps(known, ensure_ascii=False)};",
+        *(path.read_text("utf-8") for path in code),
+    ]
+    return "".join(f"<script>{text}</script>" for text in texts)
+
+
 def translations() -> dict[str, dict[str, str]]:
     """The texts of the page by language, and by the English text."""
     return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
@@ -202,8 +217,7 @@ def serve(
                 share=share,
                 theme=theme,
                 css_paths=STATIC / "style.css",
-                head=f"<script>window.demo = {json.dumps(known, ensure_ascii=False)};</script>",
-                head_paths=STATIC / "head.html",
+                head=scripts(known),
                 allowed_paths=[str(FOLDER / "voices")],
                 max_file_size=f"{MAX_UPLOAD}mb",
                 footer_links=["api", "settings"],

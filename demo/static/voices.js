@@ -7,6 +7,7 @@
     request.onupgradeneeded = () => ["voices", "presets", "settings"].forEach((name) => request.result.createObjectStore(name));
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+    setTimeout(reject, 5000); // a browser may never answer; all that the page does would wait for it
   });
   // A browser that keeps nothing, as in some private windows, still converts; it forgets at the end.
   const memory = { voices: new Map(), presets: new Map(), settings: new Map() };

@@ -232,6 +232,21 @@ def test_a_voice_of_ones_own_is_kept_in_the_browser(visit, vc, tmp_path):
     )
 
 
+def test_the_page_never_waits_for_its_scripts(visit):
+    """Gradio does not wait for scripts that are files: its load event came first on a busy machine."""
+    user = visit()
+    user.context.route("**/page/*.js", lambda route: route.abort())
+    user.open()
+    user.press(user.convert)
+
+
+def test_a_browser_whose_storage_never_answers_converts(visit):
+    user = visit()
+    user.context.add_init_script("IDBFactory.prototype.open = () => ({})")
+    user.open()
+    user.press(user.convert)
+
+
 def test_what_is_dropped_last_and_presets_are_kept(visit, tmp_path):
     user = visit()
     user.drop(talk(2, tmp_path / "mine.wav"))
