@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from banks import hum_bank
-from conftest import FSQ, VOICES, seeded
+from conftest import FSQ, TINY_VOCODER, VOICES, seeded
 
 from vcae.cli import main as cli
 from vcae.corpora.layouts import folder as one_folder
@@ -19,7 +19,8 @@ from vcae.model.autoencoder import Autoencoder
 from vcae.model.config import PRESETS, MelConfig
 from vcae.model.prosody import ProsodyEncoder, ProsodyPredictor, ProsodyPredictorConfig
 from vcae.model.restorer import Restorer, RestorerConfig
-from vcae.training.config import SamplerConfig, TrainConfig
+from vcae.model.vocoder import Vocoder
+from vcae.training.config import RestorationStageConfig, SamplerConfig, TrainConfig
 from vcae.training.data import Bank, Sampler
 from vcae.training.shards import (
     Shard,
@@ -167,7 +168,9 @@ def test_a_run_has_the_shards_of_its_last_step_in_a_source_of_sources(shards, tm
     for each in parts:
         each.steps = 2
     sizes = RestorerConfig(MEL, delay=3, width=8, hidden=8, dilations=(1,), pitches=24)
-    stage = RestorationStage(Restorer(sizes), RestorationSampler(*parts), ProsodyEncoder(MEL))
+    teachers = ProsodyEncoder(MEL), seeded(Vocoder, TINY_VOCODER)
+    config = RestorationStageConfig(shares=(0.5, 0.25, 0.25))
+    stage = RestorationStage(Restorer(sizes), RestorationSampler(*parts), *teachers, config=config)
     Trainer(stage, tmp_path, TrainConfig(steps=7, validate_steps=100, decay=1.0, warm_up=1)).run()
     assert parts[0].bank.ids == parts[1].bank.ids == window(shards, 3, 2).ids
 

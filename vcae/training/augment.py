@@ -70,11 +70,19 @@ def colour(noise: Tensor, slope: Tensor) -> Tensor:
 
 
 def hum(like: Tensor, config: MelConfig, rng: torch.Generator) -> Tensor:
-    """Mains hum in the shape of (B, 1, N): 50 or 60 Hz and four overtones of random level and phase."""
-    draws = torch.rand(3, len(like), 5, 1, generator=rng, device=like.device)
-    hertz = torch.where(draws[0, :, :1] < 0.5, 50.0, 60.0) * torch.arange(1, 6, device=like.device)[:, None]
-    cycles = hertz / config.sample_rate * torch.arange(like.shape[-1], device=like.device)  # (B, 5, N)
-    return (draws[1] * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
+    """Mains hum in the shape of (B, 1, N): 50 or 60 Hz and seven overtones of random level and phase.
+
+    The mains deviate by up to 0.5 %. The overtones fall by up to 24 dB an octave, so that in some examples
+    only the fundamental is heard, which may pass for F0.
+    """
+    draws = torch.rand(4, len(like), 8, 1, generator=rng, device=like.device)
+    order = torch.arange(1, 9, device=like.device)[:, None]
+    mains = torch.where(draws[0, :, :1] < 0.5, 50.0, 60.0) * (1 + 0.01 * (draws[3, :, :1] - 0.5))
+    cycles = (
+        mains * order / config.sample_rate * torch.arange(like.shape[-1], device=like.device)
+    )  # (B, 8, N)
+    level = draws[1] * order ** (-4 * draws[0, :, 1:2])
+    return (level * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
 
 
 def reverberate(wav: Tensor, rooms: RoomConfig, sample_rate: int, rng: torch.Generator) -> Tensor:

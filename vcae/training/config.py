@@ -120,7 +120,9 @@ CONTENT = Ranges()
 """Input of the content encoder: another pitch, another vocal tract, another microphone."""
 REFERENCE = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), eq_db=6.0, snr_db=(15.0, 40.0))
 """Input of the speaker encoder: the same voice over another microphone."""
-PROSODY = Ranges(pitch=(1.0, 1.0), envelope=(1.0, 1.0), snr_db=(-3.0, 30.0), low_hz=(60.0, 500.0), share=0.75)
+PROSODY = Ranges(
+    pitch=(1.0, 1.0), envelope=(1.0, 1.0), snr_db=(-3.0, 30.0), low_hz=(40.0, 500.0), share=0.75, hum=0.45
+)
 """Input of the prosody encoder: the same voice, in more noise than the others, and over telephones."""
 
 
@@ -668,7 +670,7 @@ class NoiseConfig:
 
     snr_db: tuple[float, float] = (-5.0, 20.0)
     """Signal-to-noise ratio."""
-    shares: tuple[float, float, float, float] = (0.5, 0.2, 0.15, 0.15)
+    shares: tuple[float, float, float, float] = (0.75, 0.1, 0.05, 0.1)
     """Shares of the examples with recorded noise, coloured noise, periodic noise, and other voices."""
     mixed: float = 0.4
     """Share of the recorded noises to which another one is added."""
@@ -734,17 +736,21 @@ class RestorationLossWeights:
     """Mean squared error of compressed magnitudes under the mask."""
     complex: float = 2.0
     """The same of compressed complex values."""
+    heard: float = 1.0
+    """L1 of the standardised mel of the denoised waveform."""
+    words: float = 0.5
+    """Squared error of its features in Whisper, as a share of their variance."""
     mel: float = 1.0
-    """L1 of the standardised mel."""
+    """L1 of the standardised mel that is predicted."""
     loudness: float = 0.5
     """L1 of loudness."""
     pitch: float = 0.1
     """Cross-entropy of F0."""
     voicing: float = 0.2
     """Cross-entropy of voicing."""
-    adversarial: float = 0.05
-    """Hinge loss of the mels against the discriminator."""
-    feature_matching: float = 0.5
+    adversarial: float = 0.1
+    """Hinge loss of the mels, and of that of the denoised waveform, against the discriminator."""
+    feature_matching: float = 1.0
     """L1 of the discriminator's features."""
     discriminator: float = 1.0
     """Hinge loss of the discriminator."""
@@ -754,15 +760,17 @@ class RestorationLossWeights:
 class RestorationStageConfig:
     """Training of the restorer."""
 
-    shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    shares: tuple[float, float, float] = (0.75, 0.125, 0.125)
     """Shares of a batch for "denoise", "superres" and "revoice"."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     telephone: TelephoneConfig = field(default_factory=TelephoneConfig)
     voiceless: VoicelessConfig = field(default_factory=VoicelessConfig)
     compression: float = 0.3
     """Exponent of the magnitudes in the losses of the mask."""
-    removal: float = 2.0
-    """Weight of magnitudes that are too low against those that are too high: lost speech is worse."""
+    removal: float = 1.0
+    """Weight of magnitudes that are too low, as lost speech is, against those that are too high."""
+    whisper_layer: int | None = 3
+    """Number of blocks of Whisper whose output is compared; None: all, and the final norm."""
     discriminator_channels: int = 16
     """Channels of the discriminator's first layer."""
     milestones: RestorationMilestones = field(default_factory=RestorationMilestones)

@@ -7,15 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcae.errors import VcaeError
 from vcae.model.alignment import in_step
 from vcae.model.mel import LogMel, magnitude
 from vcae.model.prosody import ProsodyEncoder
 from vcae.model.restorer import TASKS, Restoration, Restorer, Task
+from vcae.model.vocoder import Vocoder
 from vcae.training import corrupt, losses
 from vcae.training.config import RestorationStageConfig
 from vcae.training.data import Bank, BatchSource, Sampler
 from vcae.training.discriminators import MelDiscriminator
 from vcae.training.stages.base import Losses, Phase, Stage
+from vcae.training.teachers import WhisperEncoder
 
 
 class RestorationBatch(NamedTuple):
@@ -48,7 +51,9 @@ class RestorationOutput:
 
     tasks: of each example. seen, clean: spectra (B, bins, T). restoration: `delay` frames late. mel: log-mel
     (B, n_mels, T) of the clean speech, prosody (B, 3, T), both in step with `clean`. made: log-mel
-    (B, n_mels, T) with the harmonics of that prosody, `delay` frames late.
+    (B, n_mels, T) with the harmonics of that prosody, `delay` frames late. Of the K examples of "denoise":
+    denoised, the spectrum (K, bins, T) as `vcae denoise` makes it, `delay` frames late; heard, its waveform
+    (K, 1, N), `Restorer.delay` samples late; spoken, the clean one (K, 1, N).
     """
 
     tasks: list[Task]
@@ -58,12 +63,18 @@ class RestorationOutput:
     mel: Tensor
     prosody: Tensor
     made: Tensor
+    denoised: Tensor
+    heard: Tensor
+    spoken: Tensor
 
 
 class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
     """Trains a restorer on clean speech that is corrupted in three ways, a part of each batch in each.
 
-    F0 and voicing are labelled by a prosody encoder that hears the clean speech.
+    F0 and voicing are labelled by a prosody encoder that hears the clean speech. The vocoder limits the
+    denoised spectrum by the mel that is predicted. Whisper, if it is given, must find the features of the
+    clean speech in the denoised speech (a perceptual loss, Johnson et al., 2016). Raises VcaeError for
+    batches without an example of a task.
     """
 
     name = "restoration"
@@ -73,26 +84,30 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         model: Restorer,
         sampler: RestorationSampler,
         labeller: ProsodyEncoder,
+        vocoder: Vocoder,
+        whisper: WhisperEncoder | None = None,
         config: RestorationStageConfig | None = None,
     ) -> None:
         super().__init__()
         self.config = c = config or RestorationStageConfig()
         self.model = model
         self.sampler = sampler
-        self.labeller = labeller.requires_grad_(False)
-        self.frozen = self.constant = (self.labeller,)
+        self.labeller, self.vocoder = labeller.requires_grad_(False), vocoder.requires_grad_(False)
+        self.whisper = whisper
+        teachers = () if whisper is None else (whisper.requires_grad_(False),)
+        self.frozen = self.constant = (self.labeller, self.vocoder, *teachers)
         self.configs = {"model": model.config, "stage": c, "sampler": sampler.config}
         self.log_mel = LogMel(model.config.mel)
         self.discriminator = MelDiscriminator(len(TASKS), c.discriminator_channels)
         self.milestones = asdict(c.milestones)
+        self._sizes(sampler.config.batch_size)
         self.loss_weights = asdict(c.loss_weights)
 
     def generate(self, batch: RestorationBatch, phase: Phase) -> RestorationOutput:
         """Corrupt each part of the batch, and restore all parts at once."""
         c, model, rng = self.config, self.model, phase.rng
         config = model.config.mel
-        sizes = [round(share * len(batch.source)) for share in c.shares[:-1]]
-        sizes.append(len(batch.source) - sum(sizes))
+        sizes = self._sizes(len(batch.source))
         tasks = [task for task, size in zip(TASKS, sizes, strict=True) for _ in range(size)]
         with torch.no_grad():
             speech = batch.source.split(sizes)
@@ -113,7 +128,31 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
             mel = self.log_mel(clean)
         out = model(spectra[0], model.conditions(tasks, centre))
         late = F.pad(prosody, (model.config.delay, 0), mode="replicate")[..., : mel.shape[-1]]
-        return RestorationOutput(tasks, *spectra, out, mel, prosody, model.log_mel(out, late))
+        noisy = Restoration(*(x[: sizes[0]] for x in out))
+        masked = model.masked(spectra[0][: sizes[0]], noisy)
+        denoised = self.vocoder.shaped(masked, model.vocoder_input(noisy)[0], most=0.0)
+        return RestorationOutput(
+            tasks,
+            *spectra,
+            out,
+            mel,
+            prosody,
+            made=model.log_mel(out, late),
+            denoised=denoised,
+            heard=model.waveform(denoised),
+            spoken=dry,
+        )
+
+    def _sizes(self, batch: int) -> list[int]:
+        """Number of examples of each task in a batch. Raises VcaeError where a task has none."""
+        sizes = [round(share * batch) for share in self.config.shares[:-1]]
+        sizes.append(batch - sum(sizes))
+        if min(sizes) < 1:
+            raise VcaeError(
+                f"a batch of {batch} has too few examples for the shares {self.config.shares} of the tasks;"
+                " give larger batches (--sampler.batch-size)"
+            )
+        return sizes
 
     def _labels(self, wav: Tensor) -> Tensor:
         """Prosody of clean speech, in step with its mel: (B, 1, N) -> (B, 3, T)."""
@@ -122,11 +161,10 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         return F.pad(late[..., delay:], (0, delay), mode="replicate")
 
     def generator_losses(self, out: RestorationOutput, phase: Phase) -> Losses:
-        """Losses of the mask over the noisy part, of mel and prosody over all; mels of each task, to log."""
-        model = self.model
-        delay, noisy = model.config.delay, out.tasks.count("denoise")
-        masked = model.masked(out.seen[:noisy], Restoration(*(x[:noisy] for x in out.restoration)))
-        result = self._mask_losses(*in_step(masked, out.clean[:noisy], delay))
+        """Losses of the denoised part, of mel and prosody over all; mels of each task, to log."""
+        model, delay = self.model, self.model.config.delay
+        result = self._spectral_losses(*in_step(out.denoised, out.clean[: len(out.denoised)], delay))
+        result |= self._perceptual_losses(*in_step(out.heard, out.spoken, model.delay))
         made, mel = in_step(out.made, out.mel, delay)
         error = (made - mel).abs().mean((1, 2)) / model.config.mel.std
         result |= {"mel": error.mean(), "loudness": losses.loudness_loss(made, mel)}
@@ -154,14 +192,28 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         return {"discriminator": losses.hinge_discriminator(real, fake)}
 
     def _judged(self, out: RestorationOutput) -> tuple[Tensor, Tensor, Tensor]:
-        """Natural and made mels of the tasks that need a vocoder, standardised, and each task as (B, 3)."""
-        config, noisy = self.model.config, out.tasks.count("denoise")
-        made, natural = in_step(out.made[noisy:], out.mel[noisy:], config.delay)
-        index = torch.tensor([TASKS.index(task) for task in out.tasks[noisy:]], device=made.device)
+        """Natural mels and those of what is heard, standardised, and each task as (B, 3)."""
+        config, noisy = self.model.config, len(out.denoised)
+        late = self.model.delay // config.mel.hop_length
+        heard, natural = in_step(self.log_mel(out.heard), out.mel, late)
+        made = in_step(out.made[noisy:], out.mel, config.delay)[0][..., : heard.shape[-1]]
+        index = torch.tensor([TASKS.index(task) for task in out.tasks], device=made.device)
         tasks = F.one_hot(index, len(TASKS)).float()
-        return config.mel.standardise(natural), config.mel.standardise(made), tasks
+        return config.mel.standardise(natural), config.mel.standardise(torch.cat([heard, made])), tasks
 
-    def _mask_losses(self, made: Tensor, clean: Tensor) -> Losses:
+    def _perceptual_losses(self, heard: Tensor, spoken: Tensor) -> Losses:
+        """Distances of the standardised log-mels and of the features of Whisper, waveforms (K, 1, N) each."""
+        pair = self.log_mel(heard), self.log_mel(spoken)
+        result = {"heard": (pair[0] - pair[1]).abs().mean() / self.model.config.mel.std}
+        if self.whisper is not None:
+            layer = self.config.whisper_layer
+            with torch.no_grad():
+                target = self.whisper(spoken.squeeze(1), layer).float()
+            error = self.whisper(heard.squeeze(1), layer).float() - target  # (K, T, width)
+            result["words"] = error.square().mean() / target.var((0, 1)).mean()
+        return result
+
+    def _spectral_losses(self, made: Tensor, clean: Tensor) -> Losses:
         """Distances of compressed spectra (Braun and Tashev, 2021), complex (B, bins, T) each."""
         c = self.config
         m, s = magnitude(made) + 1e-4, magnitude(clean) + 1e-4
