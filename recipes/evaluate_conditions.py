@@ -2,8 +2,8 @@
 
     python recipes/evaluate_conditions.py --corpora CORPORA --out runs/conditions --write-card
 
-The conditions are: short or noisy references; sources with noise, reverberation or telephone bandwidth; low
-and high voices; children; accents; other languages. Each row is scored by the metrics of `vcae evaluate`
+The conditions are: short or noisy references; sources with noise, hum, reverberation or telephone bandwidth;
+low and high voices; children; accents; other languages. Each row is scored by the metrics of `vcae evaluate`
 against clean recordings of the source and of the target.
 """
 
@@ -128,6 +128,7 @@ def sources(converter: vcae.Converter) -> dict[str, System]:
 
     return {
         "source: with pink noise at 10 dB SNR": with_source(lambda clean: noisy(clean, 10.0)),
+        "source: with mains hum at 10 dB SNR": with_source(lambda clean: humming(clean, 10.0)),
         "source: with reverberation": with_source(reverberant),
         "source: telephone bandwidth": with_source(telephone),
     }
@@ -139,6 +140,15 @@ def noisy(audio: Audio, snr_db: float) -> Audio:
     white = torch.randn(wav.shape, generator=torch.Generator().manual_seed(len(audio.samples)))
     pink = colour(white, torch.ones(1))
     return Audio(add_noise(wav, pink, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
+
+
+def humming(audio: Audio, snr_db: float) -> Audio:
+    """The recording with hum of 60 Hz, whose overtones fall by 12 dB an octave."""
+    order = np.arange(1, 6)[:, None]
+    cycles = 60 * order * np.arange(len(audio.samples)) / audio.sample_rate
+    hum = (np.sin(2 * np.pi * cycles) / order**2).sum(0).astype(np.float32)
+    wav, added = (torch.from_numpy(x)[None, None] for x in (audio.samples, hum))
+    return Audio(add_noise(wav, added, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
 
 
 def moved(audio: Audio, emotion: Emotion) -> Audio:

@@ -127,6 +127,20 @@ PROSODY = Ranges(
 
 
 @dataclass(frozen=True)
+class TelephoneConfig:
+    """Telephones that speech is heard by; pairs are (low, high)."""
+
+    high_hz: tuple[float, float] = (3300.0, 4000.0)
+    """Upper end of the band."""
+    low_hz: tuple[float, float] = (50.0, 300.0)
+    """Lower end of the band."""
+    share_low: float = 0.4
+    """Share of the examples with a lower end."""
+    share_companded: float = 0.5
+    """Share of the examples with the mu-law of ITU-T G.711."""
+
+
+@dataclass(frozen=True)
 class MaskConfig:
     """Masks over bands and frames (SpecAugment, Park et al., 2019)."""
 
@@ -375,6 +389,12 @@ class EncodersStageConfig:
     """Perturbation of the speaker encoder's input."""
     prosody: Ranges = PROSODY
     """Perturbation of the prosody encoder's input."""
+    telephone: TelephoneConfig = field(
+        default_factory=lambda: TelephoneConfig(low_hz=(200.0, 450.0), share_low=1.0)
+    )
+    """Telephones without the fundamental of most voices, for the prosody encoder."""
+    telephoned: float = 0.35
+    """Share of the examples that it hears by telephone."""
     recogniser_eq_db: float = REFERENCE.eq_db
     """Gain of the equaliser before the recogniser."""
     sketch_width: int = 192
@@ -688,20 +708,6 @@ class NoiseConfig:
     """Number of levels that are drawn for an example; between them the level changes steadily."""
     rooms: RoomConfig = field(default_factory=RoomConfig)
     """Reverberation before the noise."""
-
-
-@dataclass(frozen=True)
-class TelephoneConfig:
-    """Telephones that speech is restored from; pairs are (low, high)."""
-
-    high_hz: tuple[float, float] = (3300.0, 4000.0)
-    """Upper end of the band."""
-    low_hz: tuple[float, float] = (50.0, 300.0)
-    """Lower end of the band."""
-    share_low: float = 0.4
-    """Share of the examples with a lower end."""
-    share_companded: float = 0.5
-    """Share of the examples with the mu-law of ITU-T G.711."""
 
 
 @dataclass(frozen=True)

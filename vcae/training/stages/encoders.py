@@ -1,5 +1,6 @@
 """The encoders, without the decoder."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -13,7 +14,7 @@ from vcae.model.layers import Conv1d, Pointwise
 from vcae.model.mel import LogMel
 from vcae.model.prosody import LOG_MIDDLE, ProsodyEncoder
 from vcae.model.speaker import SpeakerCode
-from vcae.training import augment, losses
+from vcae.training import augment, corrupt, losses
 from vcae.training.config import EncodersStageConfig
 from vcae.training.data import Batch, Sampler
 from vcae.training.heads import EncoderHeads
@@ -75,16 +76,23 @@ class EncodersStage(Stage[Batch, EncodersOutput]):
 
     def generate(self, batch: Batch, phase: Phase) -> EncodersOutput:
         """Encode."""
-        model, config, rng = self.model, self.model.config.mel, phase.rng
-        views = views_of(batch, self.log_mel, self.recogniser, self.config, rng)
+        c, model, config, rng = self.config, self.model, self.model.config.mel, phase.rng
+        views = views_of(batch, self.log_mel, self.recogniser, c, rng)
         code = model.bottleneck(model.content(views.perturbed))
         speaker = model.speaker.encode(views.reference)
         with torch.no_grad():
-            mel = self.log_mel(augment.perturb_wav(batch.source, self.config.prosody, config, rng))
-            mel = augment.perturb_mel(mel, self.config.prosody, config, rng)
+            mel = augment.perturb_mel(self.log_mel(self._heard(batch.source, rng)), c.prosody, config, rng)
         pitch, voicing = model.prosody.logits(mel)
         target = config.standardise(views.target)
         return EncodersOutput(batch, target, views.recognised, code, speaker, pitch, voicing)
+
+    def _heard(self, wav: Tensor, rng: torch.Generator) -> Tensor:
+        """What the prosody encoder hears: noisy, some of it by telephone; (B, 1, N) -> (B, 1, N)."""
+        c, config = self.config, self.model.config.mel
+        noisy = augment.perturb_wav(wav, c.prosody, config, rng)
+        first = math.ceil(c.telephoned * len(wav))
+        telephoned = corrupt.telephone(noisy[:first], c.telephone, config.sample_rate, rng)
+        return torch.cat([telephoned, noisy[first:]])
 
     def generator_losses(self, out: EncodersOutput, phase: Phase) -> Losses:
         """Speakers, phones, prosody, and the envelope from both codes."""
