@@ -157,7 +157,8 @@ def voice_of(studio: Studio, model: Converter, paths: list[str], recordings: lis
     for path, recording in zip(paths, recordings, strict=True):
         with named(path):
             voices.append(studio.compute(model.voice, recording))
-    return Voice.mix(voices, [r.duration for r in recordings], pool_pitch=True)
+    weights = [studio.compute(model.examine, recording).weight for recording in recordings]
+    return Voice.mix(voices, weights, pool_pitch=True)
 
 
 def chosen(studio: Studio, name: str, own: Own | None, model: Converter | None = None) -> Chosen:

@@ -50,8 +50,6 @@ MAX_SHIFT = 24.0
 """Largest pitch shift, up or down, in semitones."""
 MIN_SPEECH = 0.1
 """Least duration of voiced frames in a reference, in seconds."""
-DOUBTED = 0.3
-"""Factor on the weight of a reference among several for each doubt about it."""
 
 
 def load(model: str | Path | None = None, device: str = "cpu") -> "Converter":
@@ -302,7 +300,7 @@ class Converter:
             raise VoiceError(refused[0])
         for message in refused:
             warnings.warn(f"{message}; it is left out", AudioWarning, stacklevel=2)
-        weights = [quality.speech * DOUBTED ** len(quality.doubts) + 1e-3 for _, _, quality in found]
+        weights = [quality.weight for _, _, quality in found]
         weighed = []
         for number, (name, voice, quality) in enumerate(found):
             doubts = quality.doubts

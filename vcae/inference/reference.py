@@ -30,6 +30,8 @@ DOUBTS = {
 
 EXAMINED = 60.0
 """Seconds of a reference that are examined."""
+DOUBTED = 0.3
+"""Factor on the weight of a reference among several for each doubt about it."""
 SHORT = 1.5
 """Seconds of voiced speech below which a reference is short; three seconds of talk hold so much."""
 NOISY = 15.0
@@ -124,6 +126,11 @@ class Quality:
             steady=float((semitones < 0.3).float().mean()) if len(semitones) else 0.0,
             one_voice=_one_voice(mel, voiced, encoder),
         )
+
+    @property
+    def weight(self) -> float:
+        """Of the recording among several of one speaker: its seconds of speech, less for each doubt."""
+        return self.speech * DOUBTED ** len(self.doubts) + 1e-3
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
