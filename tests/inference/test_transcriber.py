@@ -110,7 +110,8 @@ def test_a_changed_phone_is_heard(bundled):
     )
     edited = [*phones[:at], phones[at]._replace(name="IY", duration=0.2), *phones[at + 1 :]]
     before, after = (names(bundled.transcribe(bundled.speak(WOMAN, x))) for x in (phones, edited))
-    assert "IY" in after and "IY" not in before
+    near = slice(at - 3, at + 4)
+    assert "IY" in after[near] and "IY" not in before[near]
     assert distance(after, before) < len(before) / 5
 
 

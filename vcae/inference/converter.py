@@ -48,7 +48,7 @@ Reference: TypeAlias = Voice | Source | Sequence[Source]
 
 MAX_SHIFT = 24.0
 """Largest pitch shift, up or down, in semitones."""
-MIN_SPEECH = 0.1
+MIN_SPEECH = 0.15
 """Least duration of voiced frames in a reference, in seconds."""
 
 

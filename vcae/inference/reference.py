@@ -57,6 +57,7 @@ LAG = 10
 
 _SECOND = 100  # mel frames in about a second
 _MOVING = 0.4  # least `change_of` speech, in noise too
+_MOST = 1.0  # of `change_of` that counts, so that a chord does not move since it starts
 _AROUND = 50  # frames around voiced speech that belong to it
 _ACTIVE = 4.6  # nepers (40 dB) below the loudest frame: quieter frames are pauses
 _WINDOW, _STEP = 160, 80  # frames of the speaker codes that are compared
@@ -73,7 +74,7 @@ def speech_mask(change: Tensor, prosody: Tensor) -> Mask:
     around = torch.ones(1, 1, 2 * _SECOND + 1)
     counts, sums = (
         torch.nn.functional.conv1d(x[None, None], around, padding=_SECOND)[0, 0]
-        for x in (voiced.float(), voiced * change)
+        for x in (voiced.float(), voiced * change.clamp(max=_MOST))
     )
     speech = voiced & (sums >= _MOVING * counts)
     near = torch.nn.functional.max_pool1d(speech[None].float(), 2 * _AROUND + 1, stride=1, padding=_AROUND)
