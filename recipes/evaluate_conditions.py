@@ -136,10 +136,9 @@ def sources(converter: vcae.Converter) -> dict[str, System]:
 
 def noisy(audio: Audio, snr_db: float) -> Audio:
     """The recording with pink noise."""
-    wav = torch.from_numpy(audio.samples)[None, None]
-    white = torch.randn(wav.shape, generator=torch.Generator().manual_seed(len(audio.samples)))
-    pink = colour(white, torch.ones(1))
-    return Audio(add_noise(wav, pink, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
+    size = len(audio.samples)
+    white = torch.randn(1, 1, size, generator=torch.Generator().manual_seed(size))
+    return mixed(audio, colour(white, torch.ones(1)), snr_db)
 
 
 def humming(audio: Audio, snr_db: float) -> Audio:
@@ -147,8 +146,13 @@ def humming(audio: Audio, snr_db: float) -> Audio:
     order = np.arange(1, 6)[:, None]
     cycles = 60 * order * np.arange(len(audio.samples)) / audio.sample_rate
     hum = (np.sin(2 * np.pi * cycles) / order**2).sum(0).astype(np.float32)
-    wav, added = (torch.from_numpy(x)[None, None] for x in (audio.samples, hum))
-    return Audio(add_noise(wav, added, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
+    return mixed(audio, torch.from_numpy(hum)[None, None], snr_db)
+
+
+def mixed(audio: Audio, noise: torch.Tensor, snr_db: float) -> Audio:
+    """The recording with noise (1, 1, N)."""
+    wav = torch.from_numpy(audio.samples)[None, None]
+    return Audio(add_noise(wav, noise, torch.tensor([snr_db]))[0, 0].numpy(), audio.sample_rate)
 
 
 def moved(audio: Audio, emotion: Emotion) -> Audio:

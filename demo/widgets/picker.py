@@ -153,12 +153,11 @@ def make_own(studio: Studio, paths: list[str]) -> dict[str, Any]:
 
 def voice_of(studio: Studio, model: Converter, paths: list[str], recordings: list[Audio]) -> Voice:
     """The voice of recordings of one person, with errors that name their files."""
-    voices = []
+    weighed = []
     for path, recording in zip(paths, recordings, strict=True):
         with named(path):
-            voices.append(studio.compute(model.voice, recording))
-    weights = [studio.compute(model.examine, recording).weight for recording in recordings]
-    return Voice.mix(voices, weights, pool_pitch=True)
+            weighed += studio.compute(model.weigh, [recording])
+    return Voice.mix([w.voice for w in weighed], [w.quality.weight for w in weighed], pool_pitch=True)
 
 
 def chosen(studio: Studio, name: str, own: Own | None, model: Converter | None = None) -> Chosen:

@@ -85,7 +85,8 @@ def test_denoised_speech_is_compared_in_step():
     assert found["heard"] < 0.05 and found["words"] < 0.01
     late = dataclasses.replace(out, clean=out.clean.roll(1, -1), spoken=out.spoken.roll(160, -1))
     worse = tested.generator_losses(late, phase())
-    assert all(worse[name] > 3 * found[name] for name in ("complex", "heard", "words"))
+    assert worse["complex"] > 10 * found["complex"]
+    assert worse["heard"] > 3 * found["heard"] and worse["words"] > 3 * found["words"]
 
 
 def test_denoised_speech_has_no_more_in_a_band_than_the_predicted_mel():

@@ -100,7 +100,7 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         self.log_mel = LogMel(model.config.mel)
         self.discriminator = MelDiscriminator(len(TASKS), c.discriminator_channels)
         self.milestones = asdict(c.milestones)
-        self._sizes(sampler.config.batch_size)
+        self._sizes(sampler.config.batch_size)  # tells before training what cannot be
         self.loss_weights = asdict(c.loss_weights)
 
     def generate(self, batch: RestorationBatch, phase: Phase) -> RestorationOutput:
@@ -186,13 +186,13 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         return result
 
     def discriminator_losses(self, out: RestorationOutput, phase: Phase) -> Losses:
-        """Natural mels against those that are made for the vocoder."""
+        """Natural mels against those of what is heard, and those that are made for the vocoder."""
         natural, restored, tasks = self._judged(out)
         real, fake = self.discriminator(natural, tasks), self.discriminator(restored.detach(), tasks)
         return {"discriminator": losses.hinge_discriminator(real, fake)}
 
     def _judged(self, out: RestorationOutput) -> tuple[Tensor, Tensor, Tensor]:
-        """Natural mels and those of what is heard, standardised, and each task as (B, 3)."""
+        """Natural mels, those heard or made for the vocoder, standardised, and each task as (B, 3)."""
         config, noisy = self.model.config, len(out.denoised)
         late = self.model.delay // config.mel.hop_length
         heard, natural = in_step(self.log_mel(out.heard), out.mel, late)
