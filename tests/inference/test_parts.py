@@ -62,7 +62,7 @@ def fan(wav, decibels, rng):
 
 
 def mains(wav, decibels, rng):
-    return add_noise(wav, hum(wav, vcae.PRESETS["16k"], rng), torch.tensor([decibels]))
+    return add_noise(wav, hum(wav, 16_000, rng), torch.tensor([decibels]))
 
 
 def fundamental(wav, decibels, rng):

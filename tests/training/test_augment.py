@@ -95,7 +95,7 @@ def test_coloured_noise_falls_by_its_slope(slope):
 
 
 def test_hum_is_of_the_mains():
-    hum = augment.hum(torch.zeros(32, 1, MEL.sample_rate), MEL, seeded())
+    hum = augment.hum(torch.zeros(32, 1, MEL.sample_rate), MEL.sample_rate, seeded())
     power = torch.fft.rfft(hum[:, 0] * torch.hann_window(MEL.sample_rate)).abs().square()  # (32, Hz)
     near = torch.arange(-4, 5)  # 0.5 % of the eighth, and the window
     bands = torch.stack([power[:, f * k + near].sum(1) for f in (50, 60) for k in range(1, 9)])

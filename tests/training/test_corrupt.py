@@ -67,14 +67,14 @@ def test_noise_has_the_ratio_that_is_set():
 def test_each_kind_of_noise_has_its_share():
     silent = torch.zeros(3, 1, RATE)
     voices = torch.cat([vowel(f0) for f0 in (110.0, 170.0, 260.0)])
-    only = {k: replace(SNR, shares=tuple(float(k == j) for j in range(4))) for k in range(4)}
+    only = {k: replace(SNR, shares=tuple(float(k == j) for j in range(5))) for k in range(5)}
 
     def added(kind, recorded):
         seen, clean = corrupt.noisy(voices, recorded, only[kind], RATE, seeded())
         return seen - clean
 
     assert added(0, silent).abs().max() == 0  # nothing was recorded
-    for kind in (1, 2, 3):  # what was recorded has no influence
+    for kind in (1, 2, 3, 4):  # what was recorded has no influence
         assert torch.equal(added(kind, silent), added(kind, noise(3, 1, RATE)))
         assert added(kind, silent).abs().max() > 0.01
 

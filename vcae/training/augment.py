@@ -20,7 +20,7 @@ def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, rng: torch.Gener
     draws = torch.rand(3, len(wav), generator=rng, device=wav.device)
     flat, steep = ranges.noise_slope
     noise = colour(torch.randn(wav.shape, generator=rng, device=wav.device), flat + draws[2] * (steep - flat))
-    noise = noise.where(draws[0, :, None, None] > ranges.share * ranges.hum, hum(noise, config, rng))
+    noise = noise.where(draws[0, :, None, None] > ranges.share * ranges.hum, hum(noise, config.sample_rate, rng))
     low, high = ranges.snr_db
     snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)  # inaudible
     return add_noise(wav, noise, snr)
@@ -69,7 +69,7 @@ def colour(noise: Tensor, slope: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum * frequency ** (-slope[:, None, None] / 2), n=noise.shape[-1])
 
 
-def hum(like: Tensor, config: MelConfig, rng: torch.Generator) -> Tensor:
+def hum(like: Tensor, sample_rate: int, rng: torch.Generator) -> Tensor:
     """Mains hum in the shape of (B, 1, N): 50 or 60 Hz and seven overtones of random level and phase.
 
     The mains deviate by up to 0.5 %. The overtones fall by up to 24 dB an octave, so that in some examples
@@ -78,9 +78,7 @@ def hum(like: Tensor, config: MelConfig, rng: torch.Generator) -> Tensor:
     draws = torch.rand(4, len(like), 8, 1, generator=rng, device=like.device)
     order = torch.arange(1, 9, device=like.device)[:, None]
     mains = torch.where(draws[0, :, :1] < 0.5, 50.0, 60.0) * (1 + 0.01 * (draws[3, :, :1] - 0.5))
-    cycles = (
-        mains * order / config.sample_rate * torch.arange(like.shape[-1], device=like.device)
-    )  # (B, 8, N)
+    cycles = mains * order / sample_rate * torch.arange(like.shape[-1], device=like.device)  # (B, 8, N)
     level = draws[1] * order ** (-4 * draws[0, :, 1:2])
     return (level * (2 * math.pi * (cycles + draws[2])).sin()).sum(1, keepdim=True)
 

@@ -690,8 +690,8 @@ class NoiseConfig:
 
     snr_db: tuple[float, float] = (-5.0, 20.0)
     """Signal-to-noise ratio."""
-    shares: tuple[float, float, float, float] = (0.75, 0.1, 0.05, 0.1)
-    """Shares of the examples with recorded noise, coloured noise, periodic noise, and other voices."""
+    shares: tuple[float, float, float, float, float] = (0.7, 0.1, 0.05, 0.1, 0.05)
+    """Shares of the examples with recorded noise, coloured noise, periodic noise, other voices, mains hum."""
     mixed: float = 0.4
     """Share of the recorded noises to which another one is added."""
     tilt: float = 1.0

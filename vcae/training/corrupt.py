@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vcae.model.harmonics import pulses
 from vcae.model.mel import magnitude
-from vcae.training.augment import add_noise, colour, reverberate
+from vcae.training.augment import add_noise, colour, hum, reverberate
 from vcae.training.config import NoiseConfig, TelephoneConfig, VoicelessConfig
 
 
@@ -27,7 +27,10 @@ def noisy(
     direct = (wet * wav).sum(-1, keepdim=True) / wav.square().sum(-1, keepdim=True).clamp(min=1e-10)
     both = recorded + recorded.roll(1, 0).where(draws[1, :, None, None] < config.mixed, 0.0)
     recorded = colour(both, config.tilt * (2 * draws[3] - 1))
-    kinds = [recorded, coloured(wav, config, rng), periodic(wav, config, sample_rate, rng), babble(wav, rng)]
+    kinds = [
+        *(recorded, coloured(wav, config, rng), periodic(wav, config, sample_rate, rng)),
+        *(babble(wav, rng), hum(wav, sample_rate, rng)),
+    ]
     shares = torch.tensor(config.shares, device=wav.device).cumsum(0)
     kind = torch.searchsorted(shares / shares[-1], draws[0]).clamp(max=len(kinds) - 1)
     noise = torch.stack(kinds)[kind, torch.arange(len(wav), device=wav.device)]  # (B, 1, N)
