@@ -298,6 +298,25 @@ def test_whisper_transcribes_the_text(metric_of: MetricOf, features_of: Features
     assert metric.compare(features_of(metric, OTHERS[0]), texts[SENTENCE])["WER"].value >= 0.8
 
 
+def test_log_probabilities_fall_with_noise_and_with_other_words() -> None:
+    metric = Intelligibility()
+    audio = read(VOICES / f"{SENTENCE}.flac")
+    noise = 0.03 * np.random.default_rng(0).standard_normal(len(audio.samples)).astype(np.float32)
+    text = metric.extract(audio)
+    said = metric.log_probability(audio, text)
+    noisy = metric.log_probability(Audio(audio.samples + noise, audio.sample_rate), text)
+    others = metric.log_probability(audio, metric.extract(read(VOICES / f"{OTHERS[0]}.flac")))
+    assert others < noisy < said <= 0
+    assert metric.log_probability(audio, text) == said
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(31, "a word"), (1, " ")])
+def test_log_probabilities_need_a_text_and_30_seconds_at_most(seconds: int, text: str) -> None:
+    audio = Audio(0.1 * np.ones(16_000 * seconds, np.float32), 16_000)
+    with pytest.raises(MetricError, match="30 s of speech or less"):
+        Intelligibility().log_probability(audio, text)
+
+
 @pytest.mark.parametrize(
     ("reference", "transcript", "errors", "words"),
     [

@@ -20,7 +20,8 @@ def perturb_wav(wav: Tensor, ranges: Ranges, config: MelConfig, rng: torch.Gener
     draws = torch.rand(3, len(wav), generator=rng, device=wav.device)
     flat, steep = ranges.noise_slope
     noise = colour(torch.randn(wav.shape, generator=rng, device=wav.device), flat + draws[2] * (steep - flat))
-    noise = noise.where(draws[0, :, None, None] > ranges.share * ranges.hum, hum(noise, config.sample_rate, rng))
+    mains = hum(noise, config.sample_rate, rng)
+    noise = noise.where(draws[0, :, None, None] > ranges.share * ranges.hum, mains)
     low, high = ranges.snr_db
     snr = torch.where(draws[0] < ranges.share, low + draws[1] * (high - low), 60.0)  # inaudible
     return add_noise(wav, noise, snr)

@@ -6,6 +6,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import ClassVar, cast
 
+import numpy as np
 import torch
 
 from vcae.audio import Audio
@@ -23,6 +24,9 @@ from vcae.evaluation.metrics.base import (
 WER = "WER"
 WER_WHISPER = "WER (Whisper normaliser)"
 CER = "CER"
+_WINDOW_SECONDS = 30.0
+_WINDOW_FRAMES = 3000
+"""What Whisper hears at once."""
 
 
 class Intelligibility(Metric):
@@ -99,6 +103,27 @@ class Intelligibility(Metric):
             prepare(audio), language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
         )
         return " ".join(segment.text.strip() for segment in segments)
+
+    def log_probability(self, audio: Audio, text: str) -> float:
+        """Mean log-probability that Whisper gives each token of an English text, if this is what is said.
+
+        At most 0. It shows small changes of words that leave transcripts as they are, so far fewer recordings
+        tell two systems apart than by WER. A token counts as log(1e-6) at least. Raises MetricError for
+        recordings of more than 30 s, which Whisper does not hear at once, for silence, and for empty texts.
+        """
+        from faster_whisper.tokenizer import Tokenizer
+
+        if audio.duration > _WINDOW_SECONDS or not text.strip():
+            raise MetricError("log-probabilities need a text, and 30 s of speech or less; cut longer ones")
+        model = self._model
+        tokenizer = Tokenizer(model.hf_tokenizer, model.model.is_multilingual, "transcribe", "en")
+        features = model.feature_extractor(prepare(audio))  # (80, frames)
+        frames = features.shape[-1]
+        whole = np.pad(features, ((0, 0), (0, max(0, _WINDOW_FRAMES - frames))))[:, :_WINDOW_FRAMES]
+        tokens = tokenizer.encode(" " + text.strip())
+        encoded = model.encode(whole)
+        (found,) = model.model.align(encoded, tokenizer.sot_sequence, [tokens], min(frames, _WINDOW_FRAMES))
+        return float(np.log(np.maximum(found.text_token_probs, 1e-6)).mean())
 
     def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
         """Error rates, weighted by the number of words or characters of the reference."""
