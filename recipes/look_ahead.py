@@ -8,7 +8,8 @@
 One causal encoder is trained with a linear classifier for each look-ahead; its code is wide enough for all
 of them. This gives the whole curve in one run, a little below the curve of separate runs. With
 `--autoencoder FILE`, the classifiers read the code of these weights, which stay as they are: this compares
-codes at equal classifiers. `look_ahead.json` and `look_ahead.png` in `--out` hold the result.
+codes at equal classifiers. `look_ahead.json` and `look_ahead.png` in `--out` hold the result; `--write-page`
+puts them on the page `recipes/LOOK_AHEAD.md`, too.
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 import tyro
+from evaluate_bundled import markdown, write_part
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,6 +43,8 @@ from vcae.training.teachers.labels import UNKNOWN, ContentLabels
 from vcae.training.teachers.phones import fit_phones, pseudo_labels
 from vcae.training.teachers.sampler import ContentBatch, ContentSampler
 from vcae.training.trainer import Trainer
+
+PAGE = Path(__file__).with_name("LOOK_AHEAD.md")
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,15 @@ def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def write_page(rows: list[dict[str, float]], page: Path) -> None:
+    """Replace the table of a page, and the picture beside it. Raises VcaeError."""
+    head = ["look-ahead in ms", "units", "cross-entropy of units in nats", "phones", "frames"]
+    forms = (".0f", ".3f", ".2f", ".3f", ".0f")
+    cells = [[format(x, form) for x, form in zip(row.values(), forms, strict=True)] for row in rows]
+    write_part("look-ahead", markdown([head, *cells]), page)
+    draw({"unseen speakers": rows}, page.with_name("look_ahead.png"))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All settings; the defaults are for one CPU core with bfloat16."""
@@ -270,6 +283,8 @@ class Recipe:
     """Fill in phones where there is no text."""
     test_seconds: float = 60.0
     """Longest speech of a speaker to test with."""
+    write_page: bool = False
+    """Write table and picture of the first test bank to `PAGE`."""
 
     phones: PhoneClassifierConfig = field(default_factory=PhoneClassifierConfig)
     model: LookAheadConfig = field(default_factory=LookAheadConfig)
@@ -316,6 +331,8 @@ def main(recipe: Recipe) -> None:
         show([[name, *rows[0]], *(["", *(f"{x:.4g}" for x in row.values())] for row in rows)])
     (recipe.out / "look_ahead.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draw(results, recipe.out / "look_ahead.png")
+    if recipe.write_page:
+        write_page(next(iter(results.values())), PAGE)
 
 
 def labelled(path: Path) -> tuple[Bank, ContentLabels]:

@@ -81,6 +81,17 @@ def test_a_model_starts_from_the_encoder_of_a_student():
     assert own["output.weight"].shape == (16, 16)
 
 
+def test_the_page_holds_table_and_picture(tmp_path):
+    page = tmp_path / "PAGE.md"
+    page.write_text("Text.\n<!-- look-ahead -->\nold\n<!-- /look-ahead -->\nMore.\n")
+    rows = look_ahead.accuracy(seeded(look_ahead.LookAheadModel, CONFIG), bank(), labels())
+    look_ahead.write_page(rows, page)
+    text = page.read_text()
+    assert text.startswith("Text.\n") and text.endswith("\nMore.\n") and "old" not in text
+    assert f"| 60 | {rows[1]['units']:.3f} |" in text
+    assert (tmp_path / "look_ahead.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_recipe_writes_the_curve(frozen, tmp_path, capsys):
