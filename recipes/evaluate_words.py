@@ -20,12 +20,15 @@ from vcae.cli.console import in_one_line, show, track
 from vcae.errors import AudioError, VcaeError
 from vcae.evaluation.metrics.base import Measure, MetricError, Score
 from vcae.evaluation.metrics.cache import FeatureCache, default_cache_folder
-from vcae.evaluation.metrics.intelligibility import Intelligibility
+from vcae.evaluation.metrics.intelligibility import LOWEST_LOG_PROBABILITY, Intelligibility
 from vcae.evaluation.results import Evaluation, Result, format_interval
 from vcae.evaluation.trials import Trial, read_trials
 
 MEASURE = Measure(
-    "log-probability", True, -13.8, "mean log-probability of a token of the transcript, at most 0"
+    "log-probability",
+    higher_is_better=True,
+    worst=LOWEST_LOG_PROBABILITY,
+    about="mean log-probability of a token of the transcript, at most 0",
 )
 
 
@@ -53,13 +56,14 @@ def compare(trials: Path, folders: Sequence[Path]) -> Evaluation:
     english = [trial for trial in read_trials(trials) if trial.language == "en"]
     if not english:
         raise VcaeError(f"{trials}: lists no trial in English, the language of Whisper tiny.en")
-    texts = {trial.source: str(cache.extract(words, read(trial.source))) for trial in english}
-    silent = [path for path, text in texts.items() if not text]
-    if silent:
-        raise VcaeError(f"{silent[0]}: Whisper finds no words in this source; leave its trials out")
     for folder in folders:
         if not folder.is_dir():
             raise VcaeError(f"{folder}: no folder; give OUT/SYSTEM of `vcae evaluate --out OUT`")
+    sources = sorted({trial.source for trial in english})
+    texts = {path: str(cache.extract(words, read(path))) for path in sources}
+    for path, text in texts.items():
+        if not text:
+            raise VcaeError(f"{path}: Whisper finds no words in this source; leave its trials out")
     return Evaluation(
         {
             str(folder): [

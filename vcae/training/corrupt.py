@@ -28,8 +28,11 @@ def noisy(
     both = recorded + recorded.roll(1, 0).where(draws[1, :, None, None] < config.mixed, 0.0)
     recorded = colour(both, config.tilt * (2 * draws[3] - 1))
     kinds = [
-        *(recorded, coloured(wav, config, rng), periodic(wav, config, sample_rate, rng)),
-        *(babble(wav, rng), hum(wav, sample_rate, rng)),
+        recorded,
+        coloured(wav, config, rng),
+        periodic(wav, config, sample_rate, rng),
+        babble(wav, rng),
+        hum(wav, sample_rate, rng),
     ]
     shares = torch.tensor(config.shares, device=wav.device).cumsum(0)
     kind = torch.searchsorted(shares / shares[-1], draws[0]).clamp(max=len(kinds) - 1)

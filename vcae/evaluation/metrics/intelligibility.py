@@ -1,6 +1,7 @@
 """Intelligibility: word and character error rate (WER, CER) of Whisper transcripts."""
 
 import hashlib
+import math
 import re
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -24,9 +25,8 @@ from vcae.evaluation.metrics.base import (
 WER = "WER"
 WER_WHISPER = "WER (Whisper normaliser)"
 CER = "CER"
-_WINDOW_SECONDS = 30.0
-_WINDOW_FRAMES = 3000
-"""What Whisper hears at once."""
+LOWEST_LOG_PROBABILITY = math.log(1e-6)
+"""Of a token, so that a single one does not decide a mean."""
 
 
 class Intelligibility(Metric):
@@ -108,22 +108,24 @@ class Intelligibility(Metric):
         """Mean log-probability that Whisper gives each token of an English text, if this is what is said.
 
         At most 0. It shows small changes of words that leave transcripts as they are, so far fewer recordings
-        tell two systems apart than by WER. A token counts as log(1e-6) at least. Raises MetricError for
-        recordings of more than 30 s, which Whisper does not hear at once, for silence, and for empty texts.
+        tell two systems apart than by WER. A token counts as `LOWEST_LOG_PROBABILITY` at least. Raises
+        MetricError for recordings of more than 30 s, which Whisper does not hear at once, for silence, and
+        for empty texts.
         """
+        from faster_whisper.audio import pad_or_trim
         from faster_whisper.tokenizer import Tokenizer
 
-        if audio.duration > _WINDOW_SECONDS or not text.strip():
+        model, extractor = self._model, self._model.feature_extractor
+        if audio.duration > extractor.chunk_length or not text.strip():
             raise MetricError("log-probabilities need a text, and 30 s of speech or less; cut longer ones")
-        model = self._model
         tokenizer = Tokenizer(model.hf_tokenizer, model.model.is_multilingual, "transcribe", "en")
-        features = model.feature_extractor(prepare(audio))  # (80, frames)
-        frames = features.shape[-1]
-        whole = np.pad(features, ((0, 0), (0, max(0, _WINDOW_FRAMES - frames))))[:, :_WINDOW_FRAMES]
+        features = extractor(prepare(audio))  # (80, frames)
+        frames = min(features.shape[-1], extractor.nb_max_frames)
         tokens = tokenizer.encode(" " + text.strip())
-        encoded = model.encode(whole)
-        (found,) = model.model.align(encoded, tokenizer.sot_sequence, [tokens], min(frames, _WINDOW_FRAMES))
-        return float(np.log(np.maximum(found.text_token_probs, 1e-6)).mean())
+        encoded = model.encode(pad_or_trim(features, extractor.nb_max_frames))
+        (found,) = model.model.align(encoded, tokenizer.sot_sequence, [tokens], frames)
+        lowest = math.exp(LOWEST_LOG_PROBABILITY)
+        return float(np.log(np.maximum(found.text_token_probs, lowest)).mean())
 
     def compare(self, features: Features | None, reference: Features | None) -> dict[str, Score]:
         """Error rates, weighted by the number of words or characters of the reference."""
