@@ -7,6 +7,7 @@ that training leaves out (`recipes/restore.py`) are the noise. `pip install '.[e
 metrics and the denoisers to compare with; rows and columns of packages that are missing are left out.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -245,8 +246,13 @@ def systems(task: str, restorer: restore.SpeechRestorer) -> dict[str, System]:
         pitch = float(np.exp(np.log(f0[f0 > 0]).mean()))
         return restorer.restore(case.seen, "revoice", pitch)
 
-    def ours(way: restore.Way | None = None) -> System:
-        return lambda case: restorer.restore(case.seen, task, way=way)  # type: ignore[arg-type]
+    def ours(way: restore.Way | None = None, attenuation_limit: float = math.inf) -> System:
+        return lambda case: restorer.restore(
+            case.seen,
+            task,  # type: ignore[arg-type]
+            way=way,
+            attenuation_limit=attenuation_limit,
+        )
 
     def other(denoise: denoisers.Denoiser) -> System:
         return lambda case: Audio(denoise(case.seen.samples), RATE)
@@ -258,6 +264,7 @@ def systems(task: str, restorer: restore.SpeechRestorer) -> dict[str, System]:
             **others,
             "vcae, mask": ours("mask"),
             "vcae, mask limited by the mel": ours("limited"),
+            "vcae, the same, attenuation limit 20 dB": ours("limited", 20.0),
             "vcae, vocoder": ours("vocoder"),
         }
     if task == "superres":

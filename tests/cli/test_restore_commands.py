@@ -105,6 +105,15 @@ def test_a_pitch_moves_the_voice_and_must_be_one(run, sound):
     assert code == 2 and lines == ["vcae: the pitch must be from 50 to 600 Hz, not 5"]
 
 
+def test_an_attenuation_limit_changes_the_output_and_must_be_one(run, sound):
+    assert run("denoise", sound, "--out", "a.wav", "--attenuation-limit", "6") == (0, [])
+    assert run("denoise", sound, "--out", "b.wav") == (0, [])
+    some, none = (audio.read(f"{name}.wav").samples for name in "ab")
+    assert not np.allclose(some, none)
+    code, lines = run("denoise", sound, "--out", "c.wav", "--attenuation-limit", "-6")
+    assert code == 2 and lines == ["vcae: the attenuation limit must be 0 dB or more, not -6"]
+
+
 def test_a_recording_of_16_khz_is_extended_at_a_higher_rate_only(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wide = audio.read(VOICES / "vcc2016-SF1-200001.flac", 16_000)

@@ -36,7 +36,7 @@ def test_blocks_give_what_the_whole_signal_gives(restorer, task, data):
         spectrum = restorer.spectrum(x, cache)
         out = restorer(spectrum, restorer.conditions([task]), cache)
         mel, prosody = restorer.vocoder_input(out)
-        masked = restorer.waveform(restorer.masked(spectrum, out, cache), cache)
+        masked = restorer.waveform(restorer.masked(restorer.delayed(spectrum, cache), out), cache)
         return torch.cat([masked.unflatten(-1, (-1, HOP)).mT.flatten(1, 2), mel, prosody], dim=1)
 
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_an_open_mask_leaves_the_signal_late(restorer):
     spectrum = restorer.spectrum(wav)
     out = restorer(spectrum, restorer.conditions(["denoise"]))
     opened = out._replace(mask=torch.ones_like(out.mask))
-    back = restorer.waveform(restorer.masked(spectrum, opened))
+    back = restorer.waveform(restorer.masked(restorer.delayed(spectrum), opened))
     torch.testing.assert_close(back[..., restorer.delay :], wav[..., : -restorer.delay], atol=1e-5, rtol=0)
 
 
@@ -71,7 +71,9 @@ def test_a_closed_mask_leaves_its_floor():
     spectrum = restorer.spectrum(noise(1, 1, 30 * HOP))
     out = restorer(spectrum, restorer.conditions(["denoise"]))
     closed = out._replace(mask=torch.zeros_like(out.mask))
-    torch.testing.assert_close(restorer.masked(spectrum, closed), 0.1 * restorer.delayed(spectrum))
+    torch.testing.assert_close(
+        restorer.masked(restorer.delayed(spectrum), closed), 0.1 * restorer.delayed(spectrum)
+    )
 
 
 def test_the_crossover_keeps_the_input_below_and_takes_the_rest_from_above(restorer):

@@ -70,7 +70,7 @@ def masked(tested: RestorationStage, out: RestorationOutput, gain: float) -> Res
     """The same with a mask of this gain, not limited by the mel."""
     size = len(out.denoised)
     mask = torch.full_like(out.restoration.mask[:size], gain)
-    denoised = tested.model.masked(out.seen[:size], out.restoration._replace(mask=mask))
+    denoised = tested.model.masked(tested.model.delayed(out.seen[:size]), out.restoration._replace(mask=mask))
     return dataclasses.replace(out, denoised=denoised, heard=tested.model.waveform(denoised))
 
 
@@ -99,7 +99,8 @@ def test_denoised_speech_has_no_more_in_a_band_than_the_predicted_mel():
         loud = tested.generate(batch, phase())
     size = len(loud.denoised)
     assert soft.denoised.abs().mean() < 0.5 * loud.denoised.abs().mean()
-    expected = tested.model.masked(loud.seen[:size], Restoration(*(x[:size] for x in loud.restoration)))
+    seen = tested.model.delayed(loud.seen[:size])
+    expected = tested.model.masked(seen, Restoration(*(x[:size] for x in loud.restoration)))
     assert torch.allclose(loud.denoised, expected, rtol=1e-4)
 
 

@@ -108,6 +108,25 @@ def test_a_pitch_out_of_range_is_refused(restorer, narrow, pitch):
         restorer.revoice(narrow, pitch)
 
 
+@pytest.mark.parametrize("way", ["mask", "limited"])
+def test_an_attenuation_limit_adds_a_share_of_the_source(restorer, narrow, way):
+    source = Audio(np.tile(resample(narrow.samples, 8000, RATE), 4), RATE)  # some blocks
+    made, same, both = (
+        restorer.restore(source, "denoise", way=way, attenuation_limit=limit).samples
+        for limit in (np.inf, 0.0, 20.0)
+    )
+    np.testing.assert_allclose(both, 0.9 * made + 0.1 * same, atol=1e-5)
+    heard = np.concatenate(list(Recording(source, RATE).blocks("reading")))  # after the high-pass
+    np.testing.assert_allclose(same, heard, atol=1e-3 * np.abs(heard).max())
+    assert np.linalg.norm(made - heard) > 0.1 * np.linalg.norm(heard)
+
+
+@pytest.mark.parametrize("limit", [-1.0, float("nan")])
+def test_an_attenuation_limit_below_zero_is_refused(restorer, narrow, limit):
+    with pytest.raises(VcaeError, match="the attenuation limit must be 0 dB or more"):
+        restorer.denoise(narrow, limit)
+
+
 def test_blocks_stay_short_and_progress_is_reported(restorer, narrow):
     long, seen = Audio(np.tile(narrow.samples, 5), 8000), []
     blocks = list(restorer.restore_blocks(long, "revoice", progress=lambda *x: seen.append(x)))

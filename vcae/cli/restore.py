@@ -1,5 +1,6 @@
 """Commands that restore recordings: denoise, superres, revoice."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +13,16 @@ from vcae.model.restorer import Task
 
 Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; default: the bundled one")]
 Pitch = Annotated[float | None, arg(help="mean F0 of the voice in Hz; default: estimated from the recording")]
+AttenuationLimit = Annotated[
+    float,
+    arg(help="attenuate noise by no more than this, in dB; at 20, recognisers understand more words"),
+]
 
 
 def denoise(
     sources: Sources,
     out: Output,
+    attenuation_limit: AttenuationLimit = math.inf,
     format: Format = None,
     sample_rate: SampleRate = None,
     subtype: Subtype = None,
@@ -31,7 +37,7 @@ def denoise(
         out: a file for a single source, otherwise a folder; a slash at the end says that it is a folder
     """
     batch = Batch(sources, out, format, sample_rate, subtype, jobs)
-    _restore("denoise", batch, model, device)
+    _restore("denoise", batch, model, device, attenuation_limit=attenuation_limit)
 
 
 def superres(
@@ -74,14 +80,22 @@ def revoice(
         out: a file for a single source, otherwise a folder; a slash at the end says that it is a folder
     """
     batch = Batch(sources, out, format, sample_rate, subtype, jobs)
-    _restore("revoice", batch, model, device, pitch)
+    _restore("revoice", batch, model, device, pitch=pitch)
 
 
-def _restore(task: Task, batch: Batch, model: Path | None, device: str, pitch: float | None = None) -> None:
+def _restore(
+    task: Task,
+    batch: Batch,
+    model: Path | None,
+    device: str,
+    pitch: float | None = None,
+    attenuation_limit: float = math.inf,
+) -> None:
     from vcae.uses.restore import load
 
     check_device(device)
     restorer = load(model, device)
     batch.run(
-        partial(restorer.restore_file, task=task, pitch=pitch), lambda *_: (restorer.fingerprint, task, pitch)
+        partial(restorer.restore_file, task=task, pitch=pitch, attenuation_limit=attenuation_limit),
+        lambda *_: (restorer.fingerprint, task, pitch, attenuation_limit),
     )

@@ -140,10 +140,10 @@ class Restorer(nn.Module):
         mask = self.mask(x).float().sigmoid()
         return Restoration(mask, envelope, depth, prosody[:, :-1], prosody[:, -1:])
 
-    def masked(self, spectrum: Tensor, out: Restoration, cache: Cache | None = None) -> Tensor:
-        """The spectrum that was read, `config.delay` frames late, under the mask: complex (B, bins, T)."""
+    def masked(self, seen: Tensor, out: Restoration) -> Tensor:
+        """What `delayed` made of the spectrum that was read, under the mask: complex (B, bins, T)."""
         floor = 10 ** (self.config.floor_db / 20)
-        return self.delayed(spectrum, cache) * out.mask.clamp(min=floor)
+        return seen * out.mask.clamp(min=floor)
 
     def delayed(self, spectrum: Tensor, cache: Cache | None = None) -> Tensor:
         """The spectrum, `config.delay` frames late."""
