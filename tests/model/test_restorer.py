@@ -1,15 +1,18 @@
 """The restorer: its spectrum, its look-ahead, streaming, and the ways to use what it predicts."""
 
+import copy
 import dataclasses
+import math
 
 import pytest
 import torch
-from conftest import TINY, cuts, noise, seeded, streamed
+from conftest import TINY, TINY_VOCODER, cuts, noise, seeded, streamed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vcae.model.config import MelConfig
 from vcae.model.restorer import TASKS, Restorer, RestorerConfig
+from vcae.model.vocoder import Vocoder
 
 SMALL = RestorerConfig(TINY.mel, delay=3, width=16, hidden=32, dilations=(1, 2), pitches=24)
 HOP = SMALL.mel.hop_length
@@ -107,3 +110,18 @@ def test_spread_scales_the_deviation_of_f0_from_its_mean(restorer):
 def test_another_hop_is_refused():
     with pytest.raises(ValueError, match="a quarter of its win_length"):
         Restorer(RestorerConfig(MelConfig(win_length=512, hop_length=160)))
+
+
+def test_makeup_amplifies_what_the_mel_permits(restorer):
+    vocoder = seeded(Vocoder, TINY_VOCODER)
+    seen = restorer.spectrum(noise(1, 1, 20 * HOP))
+    out = restorer(seen, restorer.conditions(["denoise"]))
+    out = out._replace(mask=torch.full_like(out.mask, 0.5))
+    own = torch.log((vocoder.bands @ seen.abs()).clamp(min=1e-5))  # levels of the source
+    louder = copy.deepcopy(restorer)
+    louder.config = dataclasses.replace(restorer.config, makeup_db=6.0)
+    for model, gain in ((restorer, 0.5), (louder, 10 ** (6 / 20) / 2)):
+        for limit, factor in ((own + 9, 1.0), (own + math.log(0.1), 0.1 / gain)):
+            made = model.limited(seen, out, limit + vocoder.level, vocoder)[..., 2:]
+            share = (made.abs().sum() / seen[..., 2:].abs().sum()).item()
+            assert share == pytest.approx(gain * factor, rel=0.05)

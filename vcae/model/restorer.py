@@ -22,6 +22,7 @@ from vcae.model.mel import magnitude
 from vcae.model.prosody import F0_CEIL, F0_FLOOR, LOG_MIDDLE, energy_of
 from vcae.model.spectrum import inverse_stft, stft
 from vcae.model.state import Cache, delay
+from vcae.model.vocoder import Vocoder
 
 Task = Literal["denoise", "superres", "revoice"]
 """What a recording is restored from: noise and rooms; telephone bandwidth; missing or flat voicing."""
@@ -49,6 +50,8 @@ class RestorerConfig:
     """Number of pitches that the prediction of F0 distinguishes."""
     floor_db: float = -40.0
     """Lowest gain of the mask."""
+    makeup_db: float = 0.0
+    """Gain of the masked spectrum where the predicted mel permits it, since a mask attenuates speech, too."""
     crossover: tuple[float, float] = (3300.0, 3700.0)
     """In Hz: widened speech is the input below the first and generated above the second frequency."""
     spread: float = 1.0
@@ -144,6 +147,14 @@ class Restorer(nn.Module):
         """What `delayed` made of the spectrum that was read, under the mask: complex (B, bins, T)."""
         floor = 10 ** (self.config.floor_db / 20)
         return seen * out.mask.clamp(min=floor)
+
+    def limited(self, seen: Tensor, out: Restoration, mel: Tensor, vocoder: Vocoder) -> Tensor:
+        """The masked spectrum, `config.makeup_db` louder, where no band of `vocoder` exceeds a log-mel.
+
+        seen: as for `masked`. mel: (B, n_mels, T). Returns complex (B, bins, T).
+        """
+        makeup = 10 ** (self.config.makeup_db / 20)
+        return vocoder.shaped(makeup * self.masked(seen, out), mel, most=0.0)
 
     def delayed(self, spectrum: Tensor, cache: Cache | None = None) -> Tensor:
         """The spectrum, `config.delay` frames late."""

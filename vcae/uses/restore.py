@@ -294,7 +294,7 @@ class RestorationStream(BlockStream):
         self._voiced += float(voicing.sum())
         self._log_f0 += float((voicing * prosody[:, 0]).sum())
         if self._way == "limited":
-            made = vocoder.shaped(restorer.masked(seen, out), mel, most=0.0)
+            made = restorer.limited(seen, out, mel, vocoder)
             return restorer.waveform(made + self._kept * (seen - made), cache)
         if self._way == "copy":
             made = restorer.crossed(seen, vocoder.shaped(restorer.copied(seen), mel))
