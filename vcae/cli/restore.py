@@ -15,7 +15,7 @@ Model = Annotated[Path | None, arg(help="folder that recipes/restore.py wrote; d
 Pitch = Annotated[float | None, arg(help="mean F0 of the voice in Hz; default: estimated from the recording")]
 AttenuationLimit = Annotated[
     float,
-    arg(help="attenuate noise by no more than this, in dB; at 20, recognisers understand more words"),
+    arg(help="attenuate noise by no more than this, in dB; at 20, fewer words are lost"),
 ]
 
 

@@ -69,7 +69,7 @@ class SpeechRestorer:
         """Remove noise and reverberation.
 
         attenuation_limit: in dB; noise is attenuated by no more than this, since a share of the source is
-        added. Recognisers then understand more words (observation adding, Iwamoto et al., 2022). Raises
+        added. Fewer words are lost then (observation adding, Iwamoto et al., 2022). Raises
         AudioError, and VcaeError for a limit below 0 dB.
         """
         return self.restore(source, "denoise", attenuation_limit=attenuation_limit)
