@@ -17,7 +17,7 @@ from vcae.inference.checkpoint import load as load_model
 from vcae.inference.output import Encoding, at_rate, write_speech
 from vcae.inference.stream import BlockStream, LevelTracker
 from vcae.model.prosody import F0_CEIL, F0_FLOOR
-from vcae.model.restorer import Restorer, RestorerConfig, Task
+from vcae.model.restorer import Restoration, Restorer, RestorerConfig, Task
 from vcae.model.state import Cache
 from vcae.model.vocoder import Vocoder
 from vcae.progress import Progress
@@ -103,7 +103,7 @@ class SpeechRestorer:
         """Restore a recording; the result has its length and level.
 
         pitch: as for `revoice`. way: how, by default the better one, `WAYS`. attenuation_limit: as for
-        `denoise`, of a mask only. Raises AudioError, VcaeError.
+        `denoise`. Raises AudioError, VcaeError.
         """
         samples = concatenate(
             self.restore_blocks(source, task, pitch, way, attenuation_limit=attenuation_limit)
@@ -259,7 +259,7 @@ class RestorationStream(BlockStream):
         self._restorer, self._vocoder, self._device = owner.restorer, owner.vocoder, owner.device
         self._way = way
         self._kept = 10 ** (-attenuation_limit / 20)
-        """Share of the source in the output of a mask."""
+        """Share of the source in the output."""
         self._centre = None if pitch is None else torch.tensor([math.log(pitch)], device=owner.device)
         with torch.inference_mode():
             self._conditions = self._restorer.conditions([task], self._centre)
@@ -282,27 +282,28 @@ class RestorationStream(BlockStream):
 
     def _restore(self, wav: Tensor) -> Tensor:
         """(1, 1, N) -> (1, 1, N)."""
-        restorer, vocoder, cache = self._restorer, self._vocoder, self._cache
+        restorer, cache = self._restorer, self._cache
         spectrum = restorer.spectrum(wav, cache)
         out = restorer(spectrum, self._conditions, cache)
         seen = restorer.delayed(spectrum, cache)
+        made = self._made(seen, out)
+        return restorer.waveform(made + self._kept * (seen - made), cache)
+
+    def _made(self, seen: Tensor, out: Restoration) -> Tensor:
+        """The restored spectrum in step with the spectrum of the source, both complex (1, bins, T)."""
+        restorer, vocoder, cache = self._restorer, self._vocoder, self._cache
         if self._way == "mask":
-            made = restorer.masked(seen, out)
-            return restorer.waveform(made + self._kept * (seen - made), cache)
+            return restorer.masked(seen, out)
         mel, prosody = restorer.vocoder_input(out, self._centre)
         voicing = (4 * prosody[:, 1] - 2).clamp(0, 1).double()
         self._voiced += float(voicing.sum())
         self._log_f0 += float((voicing * prosody[:, 0]).sum())
         if self._way == "limited":
-            made = restorer.limited(seen, out, mel, vocoder)
-            return restorer.waveform(made + self._kept * (seen - made), cache)
+            return restorer.limited(seen, out, mel, vocoder)
         if self._way == "copy":
-            made = restorer.crossed(seen, vocoder.shaped(restorer.copied(seen), mel))
-            return restorer.waveform(made, cache)
+            return restorer.crossed(seen, vocoder.shaped(restorer.copied(seen), mel))
         made = vocoder.spectra(mel, prosody, vocoder.phase(prosody, cache), cache)
-        if self._way == "both":
-            made = restorer.crossed(seen, made)
-        return restorer.waveform(made, cache)
+        return restorer.crossed(seen, made) if self._way == "both" else made
 
 
 def _reaches(recording: Recording, hertz: float) -> bool:

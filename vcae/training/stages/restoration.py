@@ -129,8 +129,8 @@ class RestorationStage(Stage[RestorationBatch, RestorationOutput]):
         out = model(spectra[0], model.conditions(tasks, centre))
         late = F.pad(prosody, (model.config.delay, 0), mode="replicate")[..., : mel.shape[-1]]
         noisy = Restoration(*(x[: sizes[0]] for x in out))
-        heard = model.delayed(spectra[0][: sizes[0]])
-        denoised = model.limited(heard, noisy, model.vocoder_input(noisy)[0], self.vocoder)
+        delayed = model.delayed(spectra[0][: sizes[0]])
+        denoised = model.limited(delayed, noisy, model.vocoder_input(noisy)[0], self.vocoder)
         return RestorationOutput(
             tasks,
             *spectra,
